@@ -1,0 +1,64 @@
+"""Names of people and things: external ids, profile ids, and how the latter are derived."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Final, Literal, NamedTuple, NewType
+
+ProfileId = NewType("ProfileId", str)
+"""`use_` and 27 base62 digits; permanent, derived from the record that created the profile."""
+
+Collection = Literal["users", "accounts"]
+USERS: Final[Collection] = "users"
+ACCOUNTS: Final[Collection] = "accounts"
+
+_BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_PROFILE_ID_DIGITS: Final = 27
+
+
+class ExternalId(NamedTuple):
+    """An identifier type and a value, such as `email` and `ana@example.org`. Values compare byte for byte."""
+
+    type: str
+    value: str
+
+
+class SourceRef(NamedTuple):
+    """Where a source record stands: topic, the broker's id of that topic, partition and offset."""
+
+    topic: str
+    topic_id: str
+    partition: int
+    offset: int
+
+
+def base62(digest: bytes, digits: int = _PROFILE_ID_DIGITS) -> str:
+    """The number in `digest` (big endian) in base 62, its last `digits` digits."""
+    number = int.from_bytes(digest, "big")
+    text = []
+    for _ in range(digits):
+        number, digit = divmod(number, 62)
+        text.append(_BASE62[digit])
+    return "".join(reversed(text))
+
+
+def derive(*parts: str) -> bytes:
+    """A 20-byte hash of the parts; the parts cannot run into each other."""
+    hashed = blake2b(digest_size=20)
+    for part in parts:
+        raw = part.encode("utf-8", "surrogatepass")
+        hashed.update(b"%d:" % len(raw))
+        hashed.update(raw)
+    return hashed.digest()
+
+
+def profile_id_for(space: str, collection: Collection, message_id: str, source: SourceRef) -> ProfileId:
+    """The id of the profile that this record creates: the same log always gives the same id."""
+    place = f"{source.topic}/{source.topic_id}/{source.partition}/{source.offset}"
+    return ProfileId("use_" + base62(derive("profile", space, collection, message_id, place)))
+
+
+def derived_message_id(source: SourceRef) -> str:
+    """The message id of an event that carries none: derived from its place in the log."""
+    place = f"{source.topic}/{source.topic_id}/{source.partition}/{source.offset}"
+    return "derived_" + base62(derive("message", place))

@@ -1,0 +1,56 @@
+"""Instants and durations as whole milliseconds since 1970, UTC; nothing here reads a clock."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Final
+
+Instant = int
+"""Milliseconds since 1970-01-01T00:00:00Z."""
+
+Duration = int
+"""A length of time in milliseconds."""
+
+SECOND_MS: Final = 1_000
+MINUTE_MS: Final = 60 * SECOND_MS
+HOUR_MS: Final = 60 * MINUTE_MS
+DAY_MS: Final = 24 * HOUR_MS
+
+INSTANT_MAX: Final = 253_402_300_799_999
+"""The last millisecond of the year 9999, beyond which ISO-8601 has no four-digit year."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_DURATION: Final = re.compile(r"(\d{1,9})(ms|s|m|h|d)\Z")
+_UNIT_MS: Final = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
+
+
+def instant_of(moment: datetime) -> Instant:
+    """Milliseconds of an aware datetime; a naive one is read as UTC. Sub-milliseconds are cut off."""
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+@lru_cache(maxsize=65_536)
+def parse_instant(text: str) -> Instant:
+    """An ISO-8601 text as an instant; without an offset it is UTC. Raises ValueError if it is not one."""
+    return instant_of(datetime.fromisoformat(text))
+
+
+@lru_cache(maxsize=65_536)
+def format_instant(instant: Instant) -> str:
+    """ISO-8601 UTC with milliseconds and Z, the form of every instant in our records."""
+    moment = _EPOCH + timedelta(milliseconds=instant)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{instant % 1000:03d}Z" if moment.year > 999 else moment.isoformat()
+
+
+def parse_duration(text: str) -> Duration:
+    """`30d`, `12h`, `15m`, `10s` or `500ms` in milliseconds. Raises ValueError otherwise."""
+    match = _DURATION.match(text)
+    if match is None:
+        message = f"{text!r} is not a duration; write a number and a unit: 30d, 12h, 15m, 10s"
+        raise ValueError(message)
+    return int(match.group(1)) * _UNIT_MS[match.group(2)]
