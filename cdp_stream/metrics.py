@@ -1,0 +1,195 @@
+"""Every metric, declared in one table; steps are turned into them here and nowhere else.
+
+The core neither logs nor counts: it hands over a tally with each step, and this file says what the tally means.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from cdp_stream.model.event import RawRecord
+from cdp_stream.stages.identity import IdentityStep
+from cdp_stream.stages.profiles import ProfileStep
+
+_SECONDS: Final = (0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+_SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 700, 1000, 2000)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """One metric: its kind, name, labels and meaning."""
+
+    kind: str
+    name: str
+    labels: tuple[str, ...]
+    meaning: str
+    buckets: tuple[float, ...] = ()
+
+
+TABLE: Final[tuple[MetricRow, ...]] = (
+    MetricRow(
+        "histogram", "cdp_resolve_seconds", (),
+        "Resolve latency of a step: taken from the log, decided, outputs acknowledged, state stored", _SECONDS,
+    ),
+    MetricRow("histogram", "cdp_resolve_acked_seconds", (), "The same, up to the acknowledgement of the outputs", _SECONDS),
+    MetricRow(
+        "histogram", "cdp_end_to_end_seconds", (),
+        "From the Kafka timestamp of a step's oldest and newest source record to its stored resolution", _SECONDS,
+    ),
+    MetricRow("histogram", "cdp_profile_step_seconds", (), "A step of the profile stage: taken, acknowledged, stored", _SECONDS),
+    MetricRow("histogram", "cdp_step_records", (), "Source records in a step", _SIZES),
+    MetricRow("counter", "cdp_events_total", ("type", "outcome"), "Events by type and outcome (resolved, duplicate)"),
+    MetricRow("counter", "cdp_duplicates_total", (), "Events whose message id was seen before, within the dedupe horizon"),
+    MetricRow("counter", "cdp_dead_letters_total", ("reason",), "Unusable records by reason"),
+    MetricRow("counter", "cdp_decisions_total", ("decision",), "Ledger rows by decision (profile_created, …)"),
+    MetricRow("counter", "cdp_profiles_created_total", (), "Profiles created"),
+    MetricRow("counter", "cdp_merges_total", (), "Events that merged profiles"),
+    MetricRow("counter", "cdp_demotions_total", (), "Identifiers left out of an event because a limit would break"),
+    MetricRow("counter", "cdp_violations_total", ("violation",), "Rule violations by their documented names"),
+    MetricRow("gauge", "cdp_source_lag_records", (), "Source records not yet decided"),
+    MetricRow("gauge", "cdp_stage_lag_messages", ("stage", "partition"), "Messages between a stage's state and its input's end"),
+    MetricRow("gauge", "cdp_stream_time_seconds", (), "Stream time (`now`) of the identity stage"),
+    MetricRow("gauge", "cdp_profiles", (), "Profiles ever created, absorbed ones included"),
+    MetricRow("gauge", "cdp_parked_profiles", ("partition",), "Profiles that wait for the state of one they absorb"),
+    MetricRow("gauge", "cdp_state_bytes", ("stage", "partition"), "Size of a stage partition's state on disk"),
+    MetricRow("counter", "cdp_trait_changes_total", ("class",), "Trait changes by class (custom, computed)"),
+    MetricRow("counter", "cdp_audience_transitions_total", ("audience", "change", "cause"), "Entries and exits"),
+    MetricRow("gauge", "cdp_audience_size", ("audience", "partition"), "Members of an audience in a partition"),
+    MetricRow("counter", "cdp_destination_messages_total", ("destination",), "Messages to a destination"),
+)
+
+
+def metrics_markdown() -> str:
+    """The table as documentation (docs/metrics.md)."""
+    lines = [
+        "# Metrics",
+        "",
+        "Served on `/metrics` of every worker process, in Prometheus' text format. Generated from",
+        "`cdp_stream/metrics.py` by `make docs`; do not edit.",
+        "",
+        "| metric | kind | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    for row in TABLE:
+        labels = ", ".join(f"`{label}`" for label in row.labels) or "–"
+        lines.append(f"| `{row.name}` | {row.kind} | {labels} | {row.meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+class Metrics:
+    """The declared metrics on a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._by_name: dict[str, Any] = {}
+        for row in TABLE:
+            options: dict[str, Any] = {"labelnames": row.labels, "registry": self.registry}
+            match row.kind:
+                case "histogram":
+                    made: Any = Histogram(row.name, row.meaning, buckets=row.buckets, **options)
+                case "counter":
+                    made = Counter(row.name, row.meaning, **options)
+                case _:
+                    made = Gauge(row.name, row.meaning, **options)
+            self._by_name[row.name] = made
+
+    def __getitem__(self, name: str) -> Any:
+        """The metric of that name; KeyError if it is not in the table."""
+        return self._by_name[name]
+
+
+class IdentityMetrics:
+    """What the identity stage reports."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def step(self, step: IdentityStep, records: int, acked_s: float, stored_s: float) -> None:
+        """One step: its figures, and how long it took to be acknowledged and stored."""
+        metrics = self._metrics
+        if records:
+            metrics["cdp_resolve_acked_seconds"].observe(acked_s)
+            metrics["cdp_resolve_seconds"].observe(stored_s)
+            metrics["cdp_step_records"].observe(records)
+        self._count(step.tally)
+
+    def _count(self, tally: Tally[tuple[str, ...]]) -> None:
+        metrics = self._metrics
+        for what, count in tally.items():
+            match what:
+                case ("event", type_):
+                    metrics["cdp_events_total"].labels(type_, "resolved").inc(count)
+                case ("duplicate", type_):
+                    metrics["cdp_events_total"].labels(type_, "duplicate").inc(count)
+                    metrics["cdp_duplicates_total"].inc(count)
+                case ("dead_letter", reason):
+                    metrics["cdp_dead_letters_total"].labels(reason).inc(count)
+                case ("decision", decision, violation):
+                    self._decision(decision, violation, count)
+
+    def _decision(self, decision: str, violation: str, count: int) -> None:
+        metrics = self._metrics
+        metrics["cdp_decisions_total"].labels(decision).inc(count)
+        if violation:
+            metrics["cdp_violations_total"].labels(violation).inc(count)
+        match decision:
+            case "profile_created":
+                metrics["cdp_profiles_created_total"].inc(count)
+            case "profiles_merged":
+                metrics["cdp_merges_total"].inc(count)
+            case "identifier_demoted":
+                metrics["cdp_demotions_total"].inc(count)
+
+    def end_to_end(self, clock_ms: int, records: Sequence[RawRecord]) -> None:
+        """How long the first and the last record of a step took from being produced to being stored."""
+        for record in (records[0], records[-1]):
+            self._metrics["cdp_end_to_end_seconds"].observe(max(0.0, (clock_ms - record.timestamp) / 1000))
+
+    def position(self, now_ms: int, profiles: int, lag_records: int) -> None:
+        """Where the stage stands."""
+        self._metrics["cdp_stream_time_seconds"].set(now_ms / 1000)
+        self._metrics["cdp_profiles"].set(profiles)
+        self._metrics["cdp_source_lag_records"].set(lag_records)
+
+    def state(self, size_bytes: int, lag_messages: int) -> None:
+        """Size of the state, and entries of the identity log not done yet."""
+        self._metrics["cdp_state_bytes"].labels("identity", "0").set(size_bytes)
+        self._metrics["cdp_stage_lag_messages"].labels("identity", "0").set(lag_messages)
+
+
+class ProfileMetrics:
+    """What a partition of the profile stage reports."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def step(self, partition: int, step: ProfileStep, stored_s: float) -> None:
+        """One step: its figures, and how long it took."""
+        metrics = self._metrics
+        metrics["cdp_profile_step_seconds"].observe(stored_s)
+        for what, count in step.tally.items():
+            match what:
+                case ("trait", class_):
+                    metrics["cdp_trait_changes_total"].labels(class_).inc(count)
+                case ("audience", key, change, cause):
+                    metrics["cdp_audience_transitions_total"].labels(key, change, cause).inc(count)
+                    size = metrics["cdp_audience_size"].labels(key, str(partition))
+                    size.inc(count if change == "entered" else -count)
+                case ("destination", name):
+                    metrics["cdp_destination_messages_total"].labels(name).inc(count)
+
+    def audience_sizes(self, partition: int, sizes: dict[str, int]) -> None:
+        """Members by audience, counted from the state when a partition is taken over."""
+        for key, size in sizes.items():
+            self._metrics["cdp_audience_size"].labels(key, str(partition)).set(size)
+
+    def state(self, partition: int, size_bytes: int, parked: int, lag_messages: int) -> None:
+        """Size of the state, profiles that wait, messages not done yet."""
+        self._metrics["cdp_state_bytes"].labels("profiles", str(partition)).set(size_bytes)
+        self._metrics["cdp_parked_profiles"].labels(str(partition)).set(parked)
+        self._metrics["cdp_stage_lag_messages"].labels("profiles", str(partition)).set(lag_messages)

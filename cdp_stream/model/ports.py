@@ -1,0 +1,22 @@
+"""What the walk needs from the world, as protocols: a store to read from and to commit to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+
+class Store(Protocol):
+    """Ordered bytes to bytes. Reads see what was committed; a commit is atomic."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of `key`, or None."""
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All pairs whose key begins with `prefix`, in byte order of the key."""
+
+    def commit(self, changes: Mapping[bytes, bytes | None]) -> None:
+        """Apply all changes or none; None deletes."""
+
+    def close(self) -> None:
+        """Release files and locks. The store is not used afterwards."""

@@ -1,0 +1,258 @@
+"""The walk of an event, from arrival to departure. READ THIS FIRST.
+
+A source record walks through five rooms that do not know one another; only this file knows their order:
+
+    intake.decode      bytes                      -> Event or DeadLetter
+    identity.resolve   event, graph               -> whose event it is, and what that changes in the graph
+    traits.fold        profile, event             -> profile with its traits folded
+    audiences.evaluate profile                    -> profile with computed traits and memberships
+    destinations.route profile before and after   -> messages to the destinations
+
+The walk is cut once, after identity: `resolve_event` runs in the space's single identity writer, `update_profile` in
+the partition that owns the profile, with a `ProfileEvent` travelling between them. A merge has two doors of its own:
+`leave_profile` where the absorbed profile lived, `absorb_profiles` where the survivor lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from cdp_stream.audiences.evaluate import evaluate
+from cdp_stream.config.topology import Topology, topology_version
+from cdp_stream.destinations.route import Routes, compile_routes, merge_open, merge_told, route_memberships, route_traits
+from cdp_stream.errors import TopologyError
+from cdp_stream.identity.resolve import resolve_event as resolve_identity
+from cdp_stream.identity.rules import IdentityRules, compile_rules
+from cdp_stream.language.computations import Computations, compile_computations
+from cdp_stream.model.change import Absorbed, Absorbs, NewExternalId, ProfileEvent
+from cdp_stream.model.event import Event
+from cdp_stream.model.graph import GraphState, IdentityOutcome, Resolution
+from cdp_stream.model.ids import USERS, ProfileId
+from cdp_stream.model.profile import (
+    AudienceChange,
+    Cause,
+    KnownId,
+    Output,
+    ProfileState,
+    ProfileUpdate,
+    TraitChange,
+)
+from cdp_stream.model.time import Duration, Instant
+from cdp_stream.traits.fold import fold_custom, fold_states, merge_custom, merge_states
+
+
+class CompiledTopology(Struct, frozen=True):
+    """A topology version, ready to decide with."""
+
+    topology: Topology
+    version: str
+    space: str
+    dedupe_horizon: Duration
+    identity: IdentityRules
+    computations: Computations
+    routes: Routes
+
+
+def compile_topology(topology: Topology, file: str = "topology") -> CompiledTopology:
+    """Compile rules, definitions and routes. Raises TopologyError with every problem in the definitions."""
+    computations, problems = compile_computations(topology)
+    if problems:
+        raise TopologyError(file, problems)
+    return CompiledTopology(
+        topology=topology,
+        version=topology_version(topology),
+        space=topology.space,
+        dedupe_horizon=topology.identity.dedupe_horizon,
+        identity=compile_rules(topology.space, topology.identity),
+        computations=computations,
+        routes=compile_routes(topology),
+    )
+
+
+def resolve_event(event: Event, state: GraphState, topology: CompiledTopology) -> IdentityOutcome:
+    """First half: whose event it is. Reads the graph, returns what is to change in it and why."""
+    return resolve_identity(event, state, topology.identity)
+
+
+def changes_of(
+    event: Event, outcome: IdentityOutcome, record: int, now: Instant
+) -> list[ProfileEvent | Absorbed | Absorbs]:
+    """What the profile stage must be told of an event: mergers first, then the event itself, users before accounts."""
+    changes: list[ProfileEvent | Absorbed | Absorbs] = []
+    traits = event.traits or None
+    if outcome.user is not None:
+        _mergers(changes, outcome.user, event, record, now)
+        changes.append(_told(event, outcome.user, record, now, traits if event.type == "identify" else None))
+    if outcome.account is not None:
+        _mergers(changes, outcome.account, event, record, now)
+        changes.append(_told(event, outcome.account, record, now, traits))
+    return changes
+
+
+def _mergers(
+    changes: list[ProfileEvent | Absorbed | Absorbs], resolution: Resolution, event: Event, record: int, now: Instant
+) -> None:
+    if not resolution.absorbed:
+        return
+    survivor = resolution.profile.id
+    common: dict[str, Any] = {"index": 0, "record": record, "now": now}
+    about: dict[str, Any] = {"message_id": event.message_id, "time": event.time}
+    changes.extend(
+        Absorbed(profile_id=absorbed, into=survivor, **about, **common) for absorbed in resolution.absorbed
+    )
+    changes.append(Absorbs(profile_id=survivor, absorbed=resolution.absorbed, **about, **common))
+
+
+def _told(
+    event: Event, resolution: Resolution, record: int, now: Instant, traits: dict[str, Any] | None
+) -> ProfileEvent:
+    profile = resolution.profile
+    return ProfileEvent(
+        index=0,
+        record=record,
+        now=now,
+        profile_id=profile.id,
+        collection=profile.collection,
+        type=event.type,
+        message_id=event.message_id,
+        time=event.time,
+        name=event.name,
+        properties=event.properties or None,
+        traits=traits,
+        created=profile.created if resolution.created else None,
+        external_ids=tuple(NewExternalId(m.type, m.value, m.mapped_at) for m in resolution.mapped),
+    )
+
+
+def update_profile(
+    before: ProfileState | None, event: ProfileEvent, topology: CompiledTopology, cause: Cause
+) -> ProfileUpdate:
+    """Second half: fold the event into its profile, evaluate, and say what is to be told."""
+    if before is None:
+        created = event.time if event.created is None else event.created
+        before = ProfileState(id=event.profile_id, collection=event.collection, created=created)
+    outputs: list[Output] = []
+    custom, changed = fold_custom(before, event)
+    outputs.extend(
+        TraitChange(
+            profile_id=before.id,
+            collection=before.collection,
+            trait_key=key,
+            trait_class="custom",
+            value=value,
+            previous=previous,
+            cause=cause,
+        )
+        for key, previous, value in changed
+    )
+    states = before.states
+    if before.collection == USERS:
+        states = fold_states(states, event, topology.computations)
+    if not changed and not event.external_ids and states is before.states:
+        # Nothing that a definition or a destination could see has changed.
+        if custom is not before.custom:
+            before = msgspec.structs.replace(before, custom=custom)
+        return ProfileUpdate(before)
+    known = before.external_ids + tuple(KnownId(i.type, i.id, i.first_seen) for i in event.external_ids)
+    folded = msgspec.structs.replace(before, custom=custom, states=states, external_ids=known)
+    return _settle(before, folded, topology, cause, outputs)
+
+
+def leave_profile(profile: ProfileState, into: ProfileId, cause: Cause) -> tuple[Output, ...]:
+    """What is told when a profile is absorbed: it exits every audience that it was in."""
+    return tuple(
+        _audience_change(profile, key, entered=False, cause=cause, into=into)
+        for key, member in sorted(profile.memberships.items())
+        if member
+    )
+
+
+def absorb_profiles(
+    survivor: ProfileState, absorbed: Sequence[ProfileState], topology: CompiledTopology, cause: Cause
+) -> ProfileUpdate:
+    """Take in the states of absorbed profiles, in order of creation, and evaluate once.
+
+    The result equals that of a run in which every event had been keyed to the survivor from the start.
+    """
+    merged = survivor
+    for other in absorbed:
+        merged = msgspec.structs.replace(
+            merged,
+            created=min(merged.created, other.created),
+            external_ids=merged.external_ids + other.external_ids,
+            custom=merge_custom(merged.custom, other.custom),
+            states=merge_states(merged.states, other.states, topology.computations),
+            open=merge_open(merged.open, other.open),
+            told=merge_told(merged.told, other.told),
+        )
+    outputs: list[Output] = []
+    for key in sorted(merged.custom):
+        trait, previous = merged.custom[key], survivor.custom.get(key)
+        was = None if previous is None else previous.value
+        if trait.value != was or type(trait.value) is not type(was):
+            outputs.append(
+                TraitChange(
+                    profile_id=survivor.id,
+                    collection=survivor.collection,
+                    trait_key=key,
+                    trait_class="custom",
+                    value=trait.value,
+                    previous=was,
+                    cause=cause,
+                )
+            )
+    return _settle(survivor, merged, topology, cause, outputs)
+
+
+def _settle(
+    before: ProfileState, folded: ProfileState, topology: CompiledTopology, cause: Cause, outputs: list[Output]
+) -> ProfileUpdate:
+    """Evaluate the folded profile once, and tell every difference to `before`."""
+    if folded.collection != USERS:
+        return ProfileUpdate(folded, tuple(outputs))
+    evaluation = evaluate(folded, topology.computations)
+    after = msgspec.structs.replace(folded, computed=evaluation.computed, memberships=evaluation.memberships)
+    for key in topology.computations.trait_keys:
+        value, previous = after.computed.get(key), before.computed.get(key)
+        if value != previous or type(value) is not type(previous):
+            outputs.append(
+                TraitChange(
+                    profile_id=after.id,
+                    collection=after.collection,
+                    trait_key=key,
+                    trait_class="computed",
+                    value=value,
+                    previous=previous,
+                    cause=cause,
+                )
+            )
+    for key in topology.computations.audience_keys:
+        member = after.memberships.get(key, False)
+        if member != before.memberships.get(key, False):
+            outputs.append(_audience_change(after, key, entered=member, cause=cause))
+    told, trait_messages = route_traits(after, topology.routes, topology.space, cause)
+    opened, membership_messages = route_memberships(before, after, topology.routes, topology.space, cause)
+    outputs.extend(trait_messages)
+    outputs.extend(membership_messages)
+    return ProfileUpdate(msgspec.structs.replace(after, told=told, open=opened), tuple(outputs))
+
+
+def _audience_change(
+    profile: ProfileState, key: str, *, entered: bool, cause: Cause, into: ProfileId | None = None
+) -> AudienceChange:
+    ids: dict[str, list[str]] = {}
+    for known in profile.external_ids:
+        ids.setdefault(known.type, []).append(known.id)
+    return AudienceChange(
+        profile_id=profile.id,
+        collection=profile.collection,
+        audience_key=key,
+        entered=entered,
+        cause=cause,
+        external_ids=ids,
+        into=into,
+    )

@@ -1,0 +1,140 @@
+"""The identity stage's state: the graph, dedupe marks, redirects; reads through a cache, writes into a draft."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from cdp_stream.model.graph import GraphProfile, IdentityOutcome
+from cdp_stream.model.ids import ACCOUNTS, USERS, Collection, ExternalId, ProfileId
+from cdp_stream.model.ports import Store
+from cdp_stream.model.time import HOUR_MS, Duration, Instant
+
+_OWNER: Final = {USERS: b"ou", ACCOUNTS: b"oa"}
+_PROFILE: Final = b"p"
+_REDIRECT: Final = b"r"
+_MARK: Final = b"m"
+_MARKS_OF_HOUR: Final = b"x"
+_MARK_BYTES: Final = 16
+_EXPIRED_STEPS_MAX: Final = 4
+"""How many old steps' marks one step removes: more than it adds, and little enough to go unnoticed."""
+CACHE_ENTRIES_MAX: Final = 1_000_000
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_profile = msgspec.msgpack.Decoder(GraphProfile).decode
+
+
+def owner_key(collection: Collection, external_id: ExternalId) -> bytes:
+    """Where the owner of an external id stands."""
+    return b"%s%s\0%s" % (_OWNER[collection], external_id[0].encode(), external_id[1].encode())
+
+
+class GraphDraft:
+    """`GraphState` over a store plus the step's changes so far; `take_writes` hands them over for the commit.
+
+    Caches are written through at once: a step that fails takes the whole draft down with it.
+    """
+
+    def __init__(self, store: Store, registered: Iterable[str], profiles_count: int) -> None:
+        self._store = store
+        self._owners: dict[Collection, dict[ExternalId, ProfileId]] = {USERS: {}, ACCOUNTS: {}}
+        self._profiles: dict[ProfileId, GraphProfile] = {}
+        self._writes: dict[bytes, bytes | None] = {}
+        self._marks: list[bytes] = []
+        self.registered_types: tuple[str, ...] = tuple(registered)
+        self.profiles_count = profiles_count
+
+    def owner(self, collection: Collection, external_id: ExternalId) -> ProfileId | None:
+        """Who holds this external id now."""
+        owner = self._owners[collection].get(external_id)
+        if owner is None:
+            raw = self._store.get(owner_key(collection, external_id))
+            if raw is None:
+                return None
+            owner = ProfileId(raw.decode())
+            self._owners[collection][external_id] = owner
+        return owner
+
+    def profile(self, profile_id: ProfileId) -> GraphProfile:
+        """The profile of that id; KeyError if there is none."""
+        profile = self._profiles.get(profile_id)
+        if profile is None:
+            raw = self._store.get(_PROFILE + profile_id.encode())
+            if raw is None:
+                raise KeyError(profile_id)
+            profile = _decode_profile(raw)
+            self._profiles[profile_id] = profile
+        return profile
+
+    def redirect(self, profile_id: ProfileId) -> ProfileId | None:
+        """Who an absorbed profile is now, or None if it was not absorbed."""
+        raw = self._store.get(_REDIRECT + profile_id.encode())
+        return None if raw is None else ProfileId(raw.decode())
+
+    def all_profiles(self) -> Iterator[GraphProfile]:
+        """Every profile that was committed, by id; absorbed ones are not among them."""
+        for _, raw in self._store.scan(_PROFILE):
+            yield _decode_profile(raw)
+
+    def apply(self, outcome: IdentityOutcome) -> None:
+        """Take over what an event decided; later events of the step see it."""
+        writes = self._writes
+        for profile in outcome.profiles:
+            self._profiles[profile.id] = profile
+            writes[_PROFILE + profile.id.encode()] = _encode(profile)
+        for collection, external_id, owner in outcome.owners:
+            self._owners[collection][external_id] = owner
+            writes[owner_key(collection, external_id)] = owner.encode()
+        for absorbed, survivor in outcome.redirects:
+            self._profiles.pop(absorbed, None)
+            writes[_PROFILE + absorbed.encode()] = None
+            writes[_REDIRECT + absorbed.encode()] = survivor.encode()
+        self.profiles_count += outcome.created_count
+        if outcome.registered:
+            self.registered_types = tuple(sorted({*self.registered_types, *outcome.registered}))
+
+    def first_seen(self, message_id: str, now: Instant, horizon: Duration) -> bool:
+        """Mark the message id. False if it was marked already less than `horizon` of stream time ago."""
+        mark = blake2b(message_id.encode(), digest_size=_MARK_BYTES).digest()
+        key = _MARK + mark
+        raw = self._writes.get(key) or self._store.get(key)
+        if raw is not None and now - int.from_bytes(raw, "big") < horizon:
+            return False
+        self._writes[key] = now.to_bytes(8, "big")
+        self._marks.append(mark)
+        return True
+
+    def take_writes(self, step: int, now: Instant, horizon: Duration) -> dict[bytes, bytes | None]:
+        """The step's changes, with the index of its dedupe marks; old marks beyond the horizon go."""
+        writes = self._writes
+        if self._marks:
+            hour = now // HOUR_MS
+            writes[b"%s%s%s" % (_MARKS_OF_HOUR, hour.to_bytes(8, "big"), step.to_bytes(8, "big"))] = b"".join(self._marks)
+        self._expire_marks(writes, now - horizon)
+        self._writes, self._marks = {}, []
+        return writes
+
+    def _expire_marks(self, writes: dict[bytes, bytes | None], edge: Instant) -> None:
+        if edge <= 0:
+            return
+        for taken, (key, marks) in enumerate(self._store.scan(_MARKS_OF_HOUR)):
+            hour = int.from_bytes(key[1:9], "big")
+            if taken >= _EXPIRED_STEPS_MAX or (hour + 1) * HOUR_MS > edge:
+                return
+            writes[key] = None
+            for start in range(0, len(marks), _MARK_BYTES):
+                mark_key = _MARK + marks[start : start + _MARK_BYTES]
+                raw = self._store.get(mark_key)
+                # A mark that was set again since stays.
+                if raw is not None and mark_key not in writes and int.from_bytes(raw, "big") <= edge:
+                    writes[mark_key] = None
+
+    def trim_caches(self) -> None:
+        """Keep the caches within bounds. Only after a commit: until then they hold what the store has not."""
+        for cache in (*self._owners.values(), self._profiles):
+            if len(cache) > CACHE_ENTRIES_MAX:
+                for key in list(cache)[: len(cache) // 2]:  # type: ignore[call-overload]
+                    del cache[key]  # type: ignore[attr-defined]

@@ -1,0 +1,340 @@
+"""The identity stage: one entry of the identity log becomes one step. Decides in memory, sends and writes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+import orjson
+from msgspec import Struct, field
+
+from cdp_stream.config.topology import Topology, canonical, topology_version
+from cdp_stream.errors import LogContradiction
+from cdp_stream.intake.dead_letter import dead_letter_record
+from cdp_stream.intake.decode import decode
+from cdp_stream.model.change import Absorbed, Absorbs, Clock, ProfileChange, ProfileEvent, TopologyApplied
+from cdp_stream.model.event import DeadLetter, Event, RawRecord
+from cdp_stream.model.graph import Decision
+from cdp_stream.model.ids import SourceRef
+from cdp_stream.model.ports import Store
+from cdp_stream.model.time import Instant, format_instant
+from cdp_stream.pipeline import CompiledTopology, changes_of, compile_topology, resolve_event
+from cdp_stream.stages.entries import ClockEntry, Control, Entry, Slice, encode_entry, entry_time, records_crc
+from cdp_stream.stages.graph import GraphDraft
+from cdp_stream.stages.records import (
+    DEAD_LETTERS,
+    LEDGER,
+    OutputRecord,
+    encode_row,
+    partition_of,
+    seq_text,
+)
+
+BARRIER_KEY: Final = b"barrier"
+_TOPOLOGY: Final = b"t"
+NO_IDENTIFIERS: Final = "No matching identifiers on event"
+CONTROL_IDS_MAX: Final = 1_000
+"""How many ids of controls are remembered, so that a repeat is known."""
+
+
+class SourcePosition(Struct, frozen=True, array_like=True):
+    """How far a source partition has been read, and which topic (the broker's id) that was."""
+
+    topic_id: str
+    offset: int
+
+
+class IdentityBarrier(Struct, kw_only=True):
+    """Where the stage stands; written with every step, in the same batch as the step's changes."""
+
+    next_offset: int = 0
+    entry_offset: int = -1
+    """Offset of the last entry done, and a hash of it: a log that contradicts it was truncated or made anew."""
+    entry_hash: str = ""
+    sources: dict[str, dict[int, SourcePosition]] = field(default_factory=dict)
+    profiles_count: int = 0
+    registered: list[str] = field(default_factory=list)
+    now: Instant = 0
+    topology_version: str | None = None
+    controls: list[str] = field(default_factory=list)
+    previous: list[int] = field(default_factory=list)
+    """Offset of the last message to each partition of profile changes."""
+    outputs: dict[str, dict[int, int]] = field(default_factory=dict)
+    """Next offset of every output partition, as far as our own outputs are stored."""
+    changelog: int = 0
+    producer_id: int = -1
+
+
+class IdentityStep(Struct):
+    """What one entry decided: records to send, one message per profile partition, state to write, figures."""
+
+    offset: int
+    outputs: list[OutputRecord]
+    changes: dict[int, list[ProfileChange]]
+    topology_version: str
+    writes: dict[bytes, bytes | None]
+    tally: Counter[tuple[str, ...]]
+    void: bool = False
+
+
+class IdentityStage:
+    """The single writer of a space's identity graph, over a store."""
+
+    def __init__(self, store: Store, partitions: int) -> None:
+        """Open the state as the last commit left it."""
+        self.store = store
+        self.partitions = partitions
+        raw = store.get(BARRIER_KEY)
+        self.barrier = IdentityBarrier() if raw is None else msgspec.msgpack.decode(raw, type=IdentityBarrier)
+        if not self.barrier.previous:
+            self.barrier.previous = [-1] * partitions
+        self.graph = GraphDraft(store, self.barrier.registered, self.barrier.profiles_count)
+        self.topology: CompiledTopology | None = None
+        if self.barrier.topology_version is not None:
+            self.topology = load_topology_version(store, self.barrier.topology_version)
+        self.observe: Callable[[str, RawRecord, Any], None] | None = None
+        """Called with each decision, for `--explain` and the demo; never changes anything."""
+
+    def decide(self, offset: int, append_time: Instant, entry: Entry, records: Sequence[RawRecord]) -> IdentityStep:
+        """The step of one entry. `records`: exactly what the slice names, in its order."""
+        barrier = self.barrier
+        if offset < barrier.next_offset:
+            raise LogContradiction(f"entry {offset} was done already; the next one is {barrier.next_offset}")
+        work = _Work(self, offset)
+        match entry:
+            case Slice():
+                work.slice(entry, entry_time(append_time, entry), records)
+            case ClockEntry():
+                if entry.drained:
+                    barrier.now = max(barrier.now, entry_time(append_time, entry))
+                work.everywhere(lambda index: Clock(index=index, record=0, now=barrier.now))
+            case Control():
+                work.control(entry)
+        return work.finish(entry)
+
+    def source_position(self, topic: str, partition: int) -> SourcePosition | None:
+        """How far a source partition has been decided, or None if it never was."""
+        return self.barrier.sources.get(topic, {}).get(partition)
+
+    def encoded_barrier(self) -> bytes:
+        """The barrier as it is stored, after positions of the step's outputs have been entered."""
+        self.barrier.profiles_count = self.graph.profiles_count
+        self.barrier.registered = list(self.graph.registered_types)
+        return msgspec.msgpack.encode(self.barrier)
+
+
+def load_topology_version(store: Store, version: str) -> CompiledTopology:
+    """A topology version that was once in force, from the state."""
+    raw = store.get(_TOPOLOGY + version.encode())
+    if raw is None:
+        raise LogContradiction(f"topology version {version} is not in the state")
+    return compile_topology(Topology.from_canonical(orjson.loads(raw)))
+
+
+def topology_write(topology: CompiledTopology) -> tuple[bytes, bytes]:
+    """The state's pair for a topology version."""
+    return _TOPOLOGY + topology.version.encode(), orjson.dumps(canonical(topology.topology))
+
+
+class _Work:
+    """One step while it is being decided."""
+
+    def __init__(self, stage: IdentityStage, offset: int) -> None:
+        self.stage = stage
+        self.barrier = stage.barrier
+        self.offset = offset
+        self.outputs: list[OutputRecord] = []
+        self.changes: dict[int, list[ProfileChange]] = {}
+        self.index = 0
+        self.tally: Counter[tuple[str, ...]] = Counter()
+        self.extra: dict[bytes, bytes | None] = {}
+        self.void = False
+        self._rows_of: tuple[int, int] = (-1, 0)
+
+    def slice(self, entry: Slice, append_time: Instant, records: Sequence[RawRecord]) -> None:
+        """Every record of the slice, unless the slice is void: its positions do not follow ours."""
+        if not self._follows(entry):
+            self.void = True
+            return
+        start = 0
+        for part in entry.sources:
+            taken = records[start : start + part.count]
+            start += part.count
+            if len(taken) != part.count or records_crc(taken) != part.crc:
+                raise LogContradiction(
+                    f"{part.topic}/{part.partition}: offsets {part.start} to {part.end} do not hold the "
+                    f"{part.count} records that the identity log names; was the topic made anew, compacted or trimmed?"
+                )
+            positions = self.barrier.sources.setdefault(part.topic, {})
+            positions[part.partition] = SourcePosition(part.topic_id, part.end)
+        topology = self.stage.topology
+        assert topology is not None, "a slice cannot come before the first topology"
+        for number, record in enumerate(records):
+            self.barrier.now = max(self.barrier.now, min(record.timestamp, append_time))
+            self._record(number, record, topology)
+
+    def _follows(self, entry: Slice) -> bool:
+        for part in entry.sources:
+            stands = self.stage.source_position(part.topic, part.partition)
+            if stands is None:
+                continue
+            if stands.topic_id != part.topic_id:
+                raise LogContradiction(
+                    f"{part.topic}: the topic was deleted and made anew (its id was {stands.topic_id}, "
+                    f"now {part.topic_id})"
+                )
+            if stands.offset != part.start:
+                return False
+        return True
+
+    def _record(self, number: int, record: RawRecord, topology: CompiledTopology) -> None:
+        event = decode(record)
+        if isinstance(event, DeadLetter):
+            self._dead_letter(number, record, event)
+            return
+        now = self.barrier.now
+        if not self.stage.graph.first_seen(event.message_id, now, topology.dedupe_horizon):
+            self.tally["duplicate", event.type] += 1
+            self._observe("duplicate", record, event)
+            return
+        if event.time > now:
+            event = msgspec.structs.replace(event, time=now)
+        outcome = resolve_event(event, self.stage.graph, topology)
+        if outcome.profiles or outcome.registered:
+            self.stage.graph.apply(outcome)
+        for decision in outcome.decisions:
+            self._decision(number, decision, event)
+        if outcome.user is None and outcome.account is None:
+            self._dead_letter(number, record, DeadLetter("no_identifiers", None, NO_IDENTIFIERS))
+            return
+        self.tally["event", event.type] += 1
+        for change in changes_of(event, outcome, number, now):
+            self._to(change.profile_id, change)
+        self._observe("resolved", record, (event, outcome))
+
+    def _to(self, profile_id: str, change: ProfileEvent | Absorbed | Absorbs) -> None:
+        self._put(partition_of(profile_id, self.stage.partitions), change)
+
+    def _put(self, partition: int, change: ProfileChange) -> None:
+        self.changes.setdefault(partition, []).append(msgspec.structs.replace(change, index=self.index))
+        self.index += 1
+
+    def everywhere(self, make: Callable[[int], ProfileChange]) -> None:
+        """The same change to every partition."""
+        for partition in range(self.stage.partitions):
+            self._put(partition, make(0))
+
+    def _src(self, number: int) -> str:
+        """`identity/0/<entry>/<record>/<n>`, n counted within one record."""
+        last, count = self._rows_of
+        count = count + 1 if last == number else 0
+        self._rows_of = (number, count)
+        return f"identity/0/{self.offset}/{number}/{count}"
+
+    def _decision(self, number: int, decision: Decision, event: Event) -> None:
+        self.tally["decision", decision.decision, decision.violation or ""] += 1
+        row = ledger_row(decision, seq_text(self.offset, number), event.message_id, event.source)
+        row["time"] = format_instant(event.time)
+        self._ledger(number, decision, row)
+
+    def _ledger(self, number: int, decision: Decision, row: dict[str, Any]) -> None:
+        row["now"] = format_instant(self.barrier.now)
+        row["topology_version"] = self.barrier.topology_version
+        key = decision.profile_id or self._space()
+        partition = partition_of(key, self.stage.partitions)
+        self.outputs.append(OutputRecord(LEDGER, partition, key.encode(), encode_row(row), self._src(number)))
+
+    def _space(self) -> str:
+        assert self.stage.topology is not None
+        return self.stage.topology.space
+
+    def _dead_letter(self, number: int, record: RawRecord, letter: DeadLetter) -> None:
+        self.tally["dead_letter", letter.reason] += 1
+        row = dead_letter_record(letter, record, self.barrier.now)
+        key = record.key or b""
+        self.outputs.append(OutputRecord(DEAD_LETTERS, 0, key, encode_row(row), self._src(number)))
+        self._observe("dead_letter", record, letter)
+
+    def _observe(self, what: str, record: RawRecord, subject: Any) -> None:
+        if self.stage.observe is not None:
+            self.stage.observe(what, record, subject)
+
+    def control(self, entry: Control) -> None:
+        """An operator's order. A repeat is ignored; `apply` on another version than it names is refused."""
+        barrier = self.barrier
+        if entry.id in barrier.controls:
+            return
+        barrier.controls = [*barrier.controls, entry.id][-CONTROL_IDS_MAX:]
+        if entry.control != "apply":
+            raise LogContradiction(f"entry {self.offset}: control {entry.control!r} is not known to this version")
+        proposed = compile_topology(Topology.from_canonical(entry.topology))
+        refused = entry.based_on != barrier.topology_version
+        if not refused:
+            self._put_in_force(proposed)
+        violation = f"refused: based on {entry.based_on}, in force is {barrier.topology_version}" if refused else None
+        decision = Decision("topology_applied", violation=violation)
+        row = ledger_row(decision, seq_text(self.offset, 0), entry.id, None)
+        self._ledger(0, decision, row)
+
+    def _put_in_force(self, topology: CompiledTopology) -> None:
+        barrier = self.barrier
+        self.stage.topology = topology
+        barrier.topology_version = topology.version
+        key, value = topology_write(topology)
+        self.extra[key] = value
+        plain = canonical(topology.topology)
+        self.everywhere(
+            lambda index: TopologyApplied(
+                index=index, record=0, now=barrier.now, version=topology.version, topology=plain
+            )
+        )
+
+    def finish(self, entry: Entry) -> IdentityStep:
+        """Close the step: the barrier moves behind the entry."""
+        barrier = self.barrier
+        barrier.next_offset = self.offset + 1
+        barrier.entry_offset = self.offset
+        barrier.entry_hash = entry_hash(encode_entry(entry))
+        topology = self.stage.topology
+        horizon = topology.dedupe_horizon if topology is not None else 0
+        writes = self.stage.graph.take_writes(self.offset, barrier.now, horizon)
+        writes.update(self.extra)
+        return IdentityStep(
+            self.offset, self.outputs, self.changes, barrier.topology_version or "", writes, self.tally, self.void
+        )
+
+
+def ledger_row(decision: Decision, seq: str, message_id: str, source: SourceRef | None) -> dict[str, Any]:
+    """A decision as a ledger record; absent fields are left out."""
+    row: dict[str, Any] = {"seq": seq, "decision": decision.decision}
+    if decision.profile_id is not None:
+        row["profile_id"] = decision.profile_id
+        row["collection"] = decision.collection
+    if decision.identifiers:
+        row["identifiers"] = [{"type": type_, "id": value} for type_, value in decision.identifiers]
+    if decision.absorbed:
+        row["absorbed"] = list(decision.absorbed)
+    if decision.demoted:
+        row["demoted"] = [{"type": type_, "id": value} for type_, value in decision.demoted]
+    if decision.violation is not None:
+        row["violation"] = decision.violation
+    row["message_id"] = message_id
+    if source is not None:
+        row["source"] = {"topic": source.topic, "partition": source.partition, "offset": source.offset}
+    return row
+
+
+def entry_hash(raw: bytes) -> str:
+    """A short hash of an entry, to recognise it again."""
+    return blake2b(raw, digest_size=16).hexdigest()
+
+
+def first_topology(topology: CompiledTopology, clock: Instant) -> Control:
+    """The control that puts a space's first topology in force."""
+    version = topology_version(topology.topology)
+    return Control(clock=clock, control="apply", id=f"first-{version}", topology=canonical(topology.topology))
+
+

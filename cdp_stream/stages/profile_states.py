@@ -1,0 +1,186 @@
+"""The profile stage's state: profiles, their history, parked changes, arrived shipments, redirects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from cdp_stream.model.ids import ProfileId
+from cdp_stream.model.ports import Store
+from cdp_stream.model.profile import ProfileState
+
+_PROFILE: Final = b"p"
+_HISTORY: Final = b"h"
+_REDIRECT: Final = b"r"
+_QUEUE_ENDS: Final = b"w"
+_QUEUE: Final = b"q"
+_PIECE: Final = b"s"
+HISTORY_MAX: Final = 1_000
+"""How many message ids of a profile's events are kept, the latest by place in the log."""
+_HISTORY_SLACK: Final = 100
+"""After how many additions to one profile its history is cut to the limit, so that cutting is rare."""
+CACHE_PROFILES_MAX: Final = 100_000
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_profile = msgspec.msgpack.Decoder(ProfileState).decode
+
+
+class QueueEnds(Struct, frozen=True, array_like=True):
+    """First and next number of a profile's queue of parked changes."""
+
+    first: int
+    next: int
+
+
+class ProfileDraft:
+    """Typed reads and writes over a store, with the step's changes on top; `take_writes` hands them over."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._cache: dict[ProfileId, ProfileState] = {}
+        self._touched: set[ProfileId] = set()
+        self._writes: dict[bytes, bytes | None] = {}
+        self._history: dict[ProfileId, dict[bytes, bytes | None]] = {}
+        self._added: dict[ProfileId, int] = {}
+
+    def get(self, profile_id: ProfileId) -> ProfileState | None:
+        """The profile, or None."""
+        profile = self._cache.get(profile_id)
+        if profile is None:
+            raw = self._read(_PROFILE + profile_id.encode())
+            if raw is not None:
+                profile = self._cache[profile_id] = _decode_profile(raw)
+        return profile
+
+    def put(self, profile: ProfileState) -> None:
+        """Replace the profile."""
+        self._cache[profile.id] = profile
+        self._touched.add(profile.id)
+
+    def all_profiles(self) -> Iterator[ProfileState]:
+        """Every profile that was committed, by id."""
+        for _, raw in self._store.scan(_PROFILE):
+            yield _decode_profile(raw)
+
+    def redirect(self, profile_id: ProfileId, into: ProfileId) -> None:
+        """The profile is now part of `into`: its state goes, a redirect stays."""
+        self._cache.pop(profile_id, None)
+        self._touched.discard(profile_id)
+        self._writes[_PROFILE + profile_id.encode()] = None
+        self._writes[_REDIRECT + profile_id.encode()] = into.encode()
+        self._added.pop(profile_id, None)
+        for key, _ in self._history_pairs(profile_id):
+            self._history.setdefault(profile_id, {})[key] = None
+
+    def add_history(self, profile_id: ProfileId, seq: int, message_id: str) -> None:
+        """Remember that an event of this message id belongs to the profile."""
+        mine = self._history.setdefault(profile_id, {})
+        mine[_HISTORY + profile_id.encode() + seq.to_bytes(8, "big")] = message_id.encode()
+        added = self._added.get(profile_id, 0) + 1
+        if added >= _HISTORY_SLACK:
+            added = 0
+            for key, _ in self._history_pairs(profile_id)[:-HISTORY_MAX]:
+                mine[key] = None
+        self._added[profile_id] = added
+
+    def history(self, profile_id: ProfileId) -> list[tuple[int, str]]:
+        """Places in the log and message ids of the profile's latest events, oldest first, at most HISTORY_MAX."""
+        pairs = self._history_pairs(profile_id)
+        return [(int.from_bytes(key[-8:], "big"), value.decode()) for key, value in pairs][-HISTORY_MAX:]
+
+    def is_parked(self, profile_id: ProfileId) -> bool:
+        """Does the profile wait for shipments?"""
+        ends = self._ends(profile_id)
+        return ends is not None and ends.first < ends.next
+
+    def park(self, profile_id: ProfileId, raw: bytes) -> None:
+        """Append to the profile's queue."""
+        ends = self._ends(profile_id) or QueueEnds(0, 0)
+        self._writes[_queue_key(profile_id, ends.next)] = raw
+        self._writes[_QUEUE_ENDS + profile_id.encode()] = _encode(QueueEnds(ends.first, ends.next + 1))
+
+    def parked(self, profile_id: ProfileId) -> Iterator[bytes]:
+        """The queue from its first; `unpark_first` may be called while iterating."""
+        ends = self._ends(profile_id)
+        if ends is None:
+            return
+        for number in range(ends.first, ends.next):
+            raw = self._read(_queue_key(profile_id, number))
+            assert raw is not None, (profile_id, number)
+            yield raw
+
+    def unpark_first(self, profile_id: ProfileId) -> None:
+        """Remove the first of the queue; an empty queue leaves nothing behind."""
+        ends = self._ends(profile_id)
+        assert ends is not None, profile_id
+        self._writes[_queue_key(profile_id, ends.first)] = None
+        rest = QueueEnds(ends.first + 1, ends.next)
+        self._writes[_QUEUE_ENDS + profile_id.encode()] = _encode(rest) if rest.first < rest.next else None
+
+    def put_piece(self, absorbed: ProfileId, piece: int, pieces: int, data: bytes) -> None:
+        """Keep one piece of a shipment until its survivor takes it in."""
+        self._writes[_piece_key(absorbed, piece)] = pieces.to_bytes(4, "big") + data
+
+    def has_arrived(self, absorbed: ProfileId) -> bool:
+        """Are all pieces of the absorbed profile's shipment here?"""
+        first = self._read(_piece_key(absorbed, 0))
+        if first is None:
+            return False
+        pieces = int.from_bytes(first[:4], "big")
+        return all(self._read(_piece_key(absorbed, piece)) is not None for piece in range(1, pieces))
+
+    def take_pieces(self, absorbed: ProfileId) -> bytes:
+        """The whole cargo; its pieces leave the state."""
+        first = self._read(_piece_key(absorbed, 0))
+        assert first is not None, absorbed
+        cargo = []
+        for piece in range(int.from_bytes(first[:4], "big")):
+            raw = self._read(_piece_key(absorbed, piece))
+            assert raw is not None, (absorbed, piece)
+            cargo.append(raw[4:])
+            self._writes[_piece_key(absorbed, piece)] = None
+        return b"".join(cargo)
+
+    def parked_count(self) -> int:
+        """How many profiles wait for shipments."""
+        return sum(1 for _ in self._store.scan(_QUEUE_ENDS))
+
+    def take_writes(self) -> dict[bytes, bytes | None]:
+        """The step's changes: every touched profile once."""
+        writes = self._writes
+        for profile_id in sorted(self._touched):
+            writes[_PROFILE + profile_id.encode()] = _encode(self._cache[profile_id])
+        for history in self._history.values():
+            writes.update(history)
+        self._touched, self._writes, self._history = set(), {}, {}
+        return writes
+
+    def trim_caches(self) -> None:
+        """Keep the cache within bounds. Only after a commit: until then it holds what the store has not."""
+        if len(self._cache) > CACHE_PROFILES_MAX:
+            for key in list(self._cache)[: len(self._cache) // 2]:
+                del self._cache[key]
+                self._added.pop(key, None)
+
+    def _ends(self, profile_id: ProfileId) -> QueueEnds | None:
+        raw = self._read(_QUEUE_ENDS + profile_id.encode())
+        return None if raw is None else msgspec.msgpack.decode(raw, type=QueueEnds)
+
+    def _read(self, key: bytes) -> bytes | None:
+        return self._writes[key] if key in self._writes else self._store.get(key)
+
+    def _history_pairs(self, profile_id: ProfileId) -> list[tuple[bytes, bytes]]:
+        pairs: dict[bytes, bytes | None] = dict(self._store.scan(_HISTORY + profile_id.encode()))
+        pairs.update(self._history.get(profile_id, {}))
+        return [(key, value) for key, value in sorted(pairs.items()) if value is not None]
+
+
+def _queue_key(profile_id: ProfileId, number: int) -> bytes:
+    return _QUEUE + profile_id.encode() + number.to_bytes(8, "big")
+
+
+def _piece_key(absorbed: ProfileId, piece: int) -> bytes:
+    return _PIECE + absorbed.encode() + piece.to_bytes(4, "big")

@@ -1,0 +1,208 @@
+"""The identity agent's work: the owner of the identity log reads the sources, appends slices, and takes their steps."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.structs import TopicPartition
+
+from cdp_stream.errors import BrokerUnavailable
+from cdp_stream.metrics import IdentityMetrics
+from cdp_stream.model.change import ProfileChanges
+from cdp_stream.model.event import RawRecord
+from cdp_stream.pipeline import CompiledTopology
+from cdp_stream.stages.entries import ClockEntry, Control, Entry, Slice, decode_entry, encode_entry
+from cdp_stream.stages.identity import IdentityStage, first_topology
+from cdp_stream.stages.profiles import encode_changes
+from cdp_stream.stages.records import PROFILE_CHANGES, OutputRecord
+from cdp_stream.stream.catch_up import plain_consumer, read_to_end
+from cdp_stream.stream.owner import Owner
+from cdp_stream.stream.settings import Settings
+from cdp_stream.stream.sources import SourceReader, SourceTopic
+from cdp_stream.stream.topic_ids import describe_topics
+from cdp_stream.stream.topics import TopicNames
+
+_SLICES_AHEAD = 2
+"""Slices in the log that are not decided yet: one being decided, one waiting."""
+_POLL_MS = 100
+_COMMIT_EVERY_S = 2.0
+log = logging.getLogger("cdp_stream.identity")
+
+
+def wall_clock_ms() -> int:
+    """The owner's own clock; it enters the log with every entry, and decides nothing by itself."""
+    return time.time_ns() // 1_000_000
+
+
+class IdentityOwner:
+    """Owns the identity log's one partition: the single writer of the space's graph."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        names: TopicNames,
+        topology: CompiledTopology,
+        metrics: IdentityMetrics,
+        *,
+        apply: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._names = names
+        self._proposed = topology
+        self._apply = apply
+        self._metrics = metrics
+        self._owner = Owner(settings, names, "identity", 0)
+        self._log = TopicPartition(names.identity_log, 0)
+        self._queue: asyncio.Queue[tuple[int, int, bytes, Callable[[], None]]] = asyncio.Queue()
+        self._room = asyncio.Semaphore(_SLICES_AHEAD)
+        self._appended: set[int] = set()
+        self.stage: IdentityStage
+        self._sources: SourceReader
+
+    def offer(self, offset: int, timestamp: int, value: bytes, done: Callable[[], None]) -> None:
+        """An entry from the agent; `done` is called when it is stored."""
+        self._queue.put_nowait((offset, timestamp, value, done))
+
+    async def run(self) -> None:
+        """Claim, do every entry present, then append slices and take the entries as they come. Never returns."""
+        store = await self._owner.claim_and_restore()
+        self.stage = IdentityStage(store, self._names.partitions)
+        await self._owner.catch_up(self.stage.barrier)
+        self._sources = await self._open_sources()
+        await self._do_present_entries()
+        await self._propose_topology()
+        await self._sources.start(self._source_positions())
+        log.info("ready: entries up to %d are done", self.stage.barrier.next_offset - 1)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._append_entries())
+            group.create_task(self._publish_positions())
+            group.create_task(self._take_entries())
+
+    async def close(self) -> None:
+        """Close everything; what was not stored is decided again by the next owner."""
+        if hasattr(self, "_sources"):
+            await self._sources.stop()
+        await self._owner.close()
+
+    async def _open_sources(self) -> SourceReader:
+        admin = AIOKafkaAdminClient(**self._settings.aiokafka_options())
+        await admin.start()
+        try:
+            found = await describe_topics(admin, list(self._names.sources))
+        finally:
+            await admin.close()
+        missing = sorted(set(self._names.sources) - set(found))
+        if missing:
+            raise BrokerUnavailable(f"source topics do not exist: {', '.join(missing)}; create them or disable them")
+        by_topic = {self._names.prefix + source.topic: source for source in self._proposed.topology.sources}
+        topics = [
+            SourceTopic(name, info.topic_id, info.partitions, by_topic[name].identity) for name, info in found.items()
+        ]
+        group = f"{self._names.prefix}{self._names.space}.sources"
+        options = self._settings.aiokafka_options()
+        return SourceReader(options, group, topics, self._settings.step_events_max, self._settings.step_bytes_max)
+
+    async def _do_present_entries(self) -> None:
+        """Entries that stood in the log at the claim come first, identically, before anything is appended."""
+        consumer = plain_consumer(self._settings.aiokafka_options())
+        await consumer.start()
+        try:
+            start = {self._log: self.stage.barrier.next_offset}
+            async for _, record in read_to_end(consumer, start):
+                await self._step(record.offset, record.timestamp, decode_entry(record.value))
+        finally:
+            await consumer.stop()
+
+    async def _propose_topology(self) -> None:
+        in_force = self.stage.barrier.topology_version
+        if in_force is None:
+            await self._append(first_topology(self._proposed, wall_clock_ms()))
+        elif in_force != self._proposed.version:
+            if not self._apply:
+                log.warning(
+                    "the topology file is version %s, in force is %s; take it with --apply or `cdp-stream apply`",
+                    self._proposed.version,
+                    in_force,
+                )
+                return
+            first = first_topology(self._proposed, wall_clock_ms())
+            identity = f"apply-{self._proposed.version}-on-{in_force}-{self.stage.barrier.next_offset}"
+            await self._append(Control(first.clock, "apply", identity, in_force, first.topology))
+
+    def _source_positions(self) -> dict[TopicPartition, int]:
+        return {
+            TopicPartition(topic, partition): position.offset
+            for topic, partitions in self.stage.barrier.sources.items()
+            for partition, position in partitions.items()
+        }
+
+    async def _append(self, entry: Entry) -> int:
+        return await self._owner.writer.append(self._log, encode_entry(entry))
+
+    async def _append_entries(self) -> None:
+        """Slices as records come, clocks as time passes; never more than a few ahead of what is decided."""
+        interval_s = self._settings.clock_interval_ms / 1000
+        next_clock = time.monotonic() + interval_s
+        while True:
+            if await self._sources.fill(_POLL_MS):
+                await self._room.acquire()
+                await self._sources.fill(0)
+                parts = self._sources.cut()
+                self._appended.add(await self._append(Slice(wall_clock_ms(), parts)))
+            if time.monotonic() >= next_clock:
+                next_clock = time.monotonic() + interval_s
+                await self._append(ClockEntry(wall_clock_ms(), await self._sources.is_drained()))
+
+    async def _take_entries(self) -> None:
+        while True:
+            offset, timestamp, value, done = await self._queue.get()
+            if offset >= self.stage.barrier.next_offset:
+                await self._step(offset, timestamp, decode_entry(value))
+            if offset in self._appended:
+                self._appended.discard(offset)
+                self._room.release()
+            done()
+
+    async def _step(self, offset: int, timestamp: int, entry: Entry) -> None:
+        records: list[RawRecord] = []
+        if isinstance(entry, Slice):
+            records = await self._sources.take(entry.sources)
+        began = time.perf_counter()
+        step = self.stage.decide(offset, timestamp, entry, records)
+        barrier = self.stage.barrier
+        outputs = list(step.outputs)
+        messages = sorted(step.changes.items())
+        for partition, changes in messages:
+            message = ProfileChanges(
+                step=offset,
+                previous=barrier.previous[partition],
+                topology_version=step.topology_version,
+                changes=changes,
+            )
+            src = f"identity/0/{offset}/0/{partition}"
+            outputs.append(OutputRecord(PROFILE_CHANGES, partition, b"", encode_changes(message), src))
+        offsets = await self._owner.send(outputs, barrier.outputs)
+        acked = time.perf_counter()
+        for (partition, _), at in zip(messages, offsets[len(step.outputs) :], strict=True):
+            barrier.previous[partition] = at
+        await self._owner.store_step(step.writes, barrier, self.stage.encoded_barrier())
+        self.stage.graph.trim_caches()
+        self._metrics.step(step, len(records), acked - began, time.perf_counter() - began)
+        if records:
+            self._metrics.end_to_end(wall_clock_ms(), records)
+
+    async def _publish_positions(self) -> None:
+        while True:
+            await asyncio.sleep(_COMMIT_EVERY_S)
+            barrier = self.stage.barrier
+            self._metrics.position(barrier.now, self.stage.graph.profiles_count, await self._sources.lag())
+            self._metrics.state(self._owner.state_bytes(), self._queue.qsize())
+            try:
+                await self._sources.commit(self._source_positions())
+            except Exception as error:  # noqa: BLE001 - only a display; the position that counts is in the state
+                log.warning("the positions could not be published for lag tools: %r", error)
+

@@ -1,0 +1,104 @@
+"""What it takes to own a stage partition: claim, restore, catch up; then a step at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.structs import TopicPartition
+
+from cdp_stream.model.ports import Store
+from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
+from cdp_stream.stages.profiles import ProfileBarrier
+from cdp_stream.stages.records import OutputRecord
+from cdp_stream.store.rocks import RocksStore
+from cdp_stream.stream.catch_up import outputs_beyond, restore
+from cdp_stream.stream.claim import claim
+from cdp_stream.stream.settings import Settings
+from cdp_stream.stream.step import Positions, StepWriter
+from cdp_stream.stream.topics import TopicNames
+
+Barrier = IdentityBarrier | ProfileBarrier
+log = logging.getLogger("cdp_stream.owner")
+
+
+def state_folder(settings: Settings, names: TopicNames) -> Path:
+    """Where a space's state lies: one folder below it per stage partition."""
+    return Path(settings.data_dir) / f"{names.prefix}{names.space}"
+
+
+class Owner:
+    """The one writer of a stage partition, from `take_over` on."""
+
+    def __init__(self, settings: Settings, names: TopicNames, stage: str, partition: int) -> None:
+        self.settings = settings
+        self.names = names
+        self.stage_name = stage
+        self.partition = partition
+        self.changelog = TopicPartition(names.changelog(stage), partition)
+        self.store: Store
+        self.writer: StepWriter
+        self._producer: AIOKafkaProducer
+        self._producer_id = -1
+
+    @property
+    def name(self) -> str:
+        """`<space>.<stage>.<partition>`, also the id of the claim."""
+        return f"{self.names.prefix}{self.names.space}.{self.stage_name}.{self.partition}"
+
+    async def claim_and_restore(self) -> Store:
+        """Fence older owners off, open the store and bring it up to the changelog's end."""
+        outputs = self.names.outputs(self.stage_name, self.partition)
+        self._producer, self._producer_id = await claim(self.settings.aiokafka_options(), self.name, outputs)
+        folder = state_folder(self.settings, self.names) / f"{self.stage_name}-{self.partition}"
+        self.store = RocksStore(folder)
+        start = _changelog_position(self.store, self.stage_name)
+        self._restored = await restore(self.settings.aiokafka_options(), self.store, self.changelog, start)
+        return self.store
+
+    async def catch_up(self, barrier: Barrier) -> None:
+        """Find what of our outputs the log holds beyond the restored state; from here on steps may be sent."""
+        if barrier.producer_id not in (-1, self._producer_id):
+            log.warning("%s: the producer id changed; the older owner's fence had lapsed", self.name)
+        barrier.producer_id = self._producer_id
+        barrier.changelog = self._restored
+        outputs = [
+            where for where in self.names.outputs(self.stage_name, self.partition)
+            if where != self.changelog and where.topic != self.names.identity_log
+        ]
+        own = f"{self.stage_name}/{self.partition}/"
+        sent = await outputs_beyond(self.settings.aiokafka_options(), outputs, barrier.outputs, own)
+        self.writer = StepWriter(self._producer, self.names, self.changelog, sent)
+
+    async def send(self, records: Sequence[OutputRecord], positions: Positions) -> list[int]:
+        """Send a step's outputs and await their acknowledgements."""
+        return await self.writer.send(records, positions)
+
+    async def store_step(self, writes: Mapping[bytes, bytes | None], barrier: Barrier, encoded: bytes) -> None:
+        """Changelog, then the store. Only after every output of the step is acknowledged."""
+        changes = {**writes, BARRIER_KEY: encoded}
+        barrier.changelog = await self.writer.changelog(changes)
+        self.store.commit(changes)
+
+    def state_bytes(self) -> int:
+        """Size of the state's files."""
+        folder = state_folder(self.settings, self.names) / f"{self.stage_name}-{self.partition}"
+        return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+
+    async def close(self) -> None:
+        """Stop the producer and close the store."""
+        if hasattr(self, "_producer"):
+            await self._producer.stop()
+        if hasattr(self, "store"):
+            self.store.close()
+
+
+def _changelog_position(store: Store, stage: str) -> int:
+    from msgspec import msgpack
+
+    raw = store.get(BARRIER_KEY)
+    kind: Any = IdentityBarrier if stage == "identity" else ProfileBarrier
+    return 0 if raw is None else int(msgpack.decode(raw, type=kind).changelog)

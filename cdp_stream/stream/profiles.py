@@ -1,0 +1,115 @@
+"""The profile agents' work: each partition's owner takes the steps of profile changes and of arriving shipments."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from aiokafka.structs import TopicPartition
+
+from cdp_stream.metrics import ProfileMetrics
+from cdp_stream.stages.profiles import ProfileStage, ProfileStep
+from cdp_stream.stages.records import PROFILE_CHANGES, SHIPMENTS
+from cdp_stream.stream.catch_up import plain_consumer, read_to_end
+from cdp_stream.stream.owner import Owner
+from cdp_stream.stream.settings import Settings
+from cdp_stream.stream.topics import TopicNames
+
+_SHIPMENTS_WAIT_MS = 500
+_REPORT_EVERY_S = 5.0
+log = logging.getLogger("cdp_stream.profiles")
+
+
+class ProfileOwner:
+    """Owns one partition of the profile stage."""
+
+    def __init__(self, settings: Settings, names: TopicNames, partition: int, metrics: ProfileMetrics) -> None:
+        self._settings = settings
+        self._names = names
+        self._partition = partition
+        self._metrics = metrics
+        self._owner = Owner(settings, names, "profiles", partition)
+        self._queue: asyncio.Queue[tuple[int, bytes, Callable[[], None]]] = asyncio.Queue()
+        self._one_step = asyncio.Lock()
+        self._changes = TopicPartition(names.of_role(PROFILE_CHANGES), partition)
+        self._shipments = TopicPartition(names.of_role(SHIPMENTS), partition)
+        self.stage: ProfileStage
+
+    def offer(self, offset: int, value: bytes, done: Callable[[], None]) -> None:
+        """A message from the agent; `done` is called when it is stored."""
+        self._queue.put_nowait((offset, value, done))
+
+    async def run(self) -> None:
+        """Claim, do what is present, then take messages and shipments as they come. Never returns."""
+        store = await self._owner.claim_and_restore()
+        self.stage = ProfileStage(store, self._partition, self._names.partitions)
+        await self._owner.catch_up(self.stage.barrier)
+        await self._do_present()
+        log.info("ready: partition %d, messages up to %d", self._partition, self.stage.barrier.next_offset - 1)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._take_shipments())
+            group.create_task(self._report())
+            group.create_task(self._take_messages())
+
+    async def close(self) -> None:
+        """Close everything; what was not stored is decided again by the next owner."""
+        await self._owner.close()
+
+    async def _do_present(self) -> None:
+        """What stands in the log beyond the state, however far the group's committed offset lies from it."""
+        consumer = plain_consumer(self._settings.aiokafka_options())
+        await consumer.start()
+        try:
+            async for _, record in read_to_end(consumer, {self._changes: self.stage.barrier.next_offset}):
+                await self._message(record.offset, record.value)
+        finally:
+            await consumer.stop()
+
+    async def _report(self) -> None:
+        sizes: Counter[str] = Counter()
+        for profile in self.stage.states.all_profiles():
+            sizes.update(key for key, member in profile.memberships.items() if member)
+        self._metrics.audience_sizes(self._partition, sizes)
+        while True:
+            await asyncio.sleep(_REPORT_EVERY_S)
+            parked = self.stage.states.parked_count()
+            self._metrics.state(self._partition, self._owner.state_bytes(), parked, self._queue.qsize())
+
+    async def _take_messages(self) -> None:
+        while True:
+            offset, value, done = await self._queue.get()
+            await self._message(offset, value)
+            done()
+
+    async def _message(self, offset: int, value: bytes) -> None:
+        async with self._one_step:
+            began = time.perf_counter()
+            await self._finish(self.stage.decide(offset, value), began)
+
+    async def _take_shipments(self) -> None:
+        consumer = plain_consumer(self._settings.aiokafka_options())
+        await consumer.start()
+        try:
+            consumer.assign([self._shipments])
+            earliest = await consumer.beginning_offsets([self._shipments])
+            consumer.seek(self._shipments, max(self.stage.barrier.shipments_next, earliest[self._shipments]))
+            while True:
+                batches = await consumer.getmany(self._shipments, timeout_ms=_SHIPMENTS_WAIT_MS)
+                for record in batches.get(self._shipments, []):
+                    async with self._one_step:
+                        began = time.perf_counter()
+                        await self._finish(self.stage.decide_shipment(record.offset, record.value), began)
+        finally:
+            await consumer.stop()
+
+    async def _finish(self, step: ProfileStep | None, began: float) -> None:
+        if step is None:
+            return
+        barrier = self.stage.barrier
+        await self._owner.send(step.outputs, barrier.outputs)
+        await self._owner.store_step(step.writes, barrier, self.stage.encoded_barrier())
+        self.stage.states.trim_caches()
+        self._metrics.step(self._partition, step, time.perf_counter() - began)

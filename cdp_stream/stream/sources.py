@@ -1,0 +1,176 @@
+"""The sources, read by the owner of the identity log: cut into slices, and given out again slice by slice."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from cdp_stream.errors import LogContradiction
+from cdp_stream.model.event import RawRecord
+from cdp_stream.model.ids import SourceRef
+from cdp_stream.stages.entries import SourceSlice, records_crc
+from cdp_stream.stream.catch_up import plain_consumer
+
+_FETCH_MS = 1_000
+_RETRIES = 30
+_BUFFER_SLICES = 4
+
+
+@dataclass(slots=True)
+class SourceTopic:
+    """A source topic of the space, as the broker knows it."""
+
+    topic: str
+    topic_id: str
+    partitions: int
+    identity: bool
+
+
+class SourceReader:
+    """Reads every partition of every source with a consumer of its own, `read_committed`, in no group's assignment."""
+
+    def __init__(
+        self, options: dict[str, Any], group: str, topics: Sequence[SourceTopic], step_events: int, step_bytes: int
+    ) -> None:
+        self._options = options
+        self._group = group
+        self._topics = {topic.topic: topic for topic in topics}
+        self._step_events = step_events
+        self._step_bytes = step_bytes
+        self._buffers: dict[TopicPartition, deque[ConsumerRecord]] = {}
+        self._starts: dict[TopicPartition, int] = {}
+        self._cut: dict[tuple[str, int, int], list[RawRecord]] = {}
+        self._consumer: AIOKafkaConsumer
+        self._reread: AIOKafkaConsumer | None = None
+
+    async def start(self, positions: dict[TopicPartition, int]) -> None:
+        """Begin at these positions; partitions not named begin at their earliest record."""
+        self._consumer = plain_consumer(self._options, group_id=self._group, isolation_level="read_committed")
+        await self._consumer.start()
+        every = [
+            TopicPartition(topic.topic, number) for topic in self._topics.values() for number in range(topic.partitions)
+        ]
+        self._consumer.assign(every)
+        earliest = await self._consumer.beginning_offsets(every)
+        for where in every:
+            start = positions.get(where, earliest[where])
+            if start < earliest[where]:
+                raise LogContradiction(
+                    f"{where.topic}/{where.partition}: retention removed records {start} to {earliest[where] - 1} "
+                    "before they were read"
+                )
+            self._consumer.seek(where, start)
+            self._starts[where] = start
+            self._buffers[where] = deque()
+
+    async def fill(self, timeout_ms: int) -> bool:
+        """Fetch more, at most until the buffers hold some slices. True if there is something to cut."""
+        held = sum(len(buffer) for buffer in self._buffers.values())
+        if held < self._step_events * _BUFFER_SLICES:
+            wait = 0 if held else timeout_ms
+            batches = await self._consumer.getmany(timeout_ms=wait, max_records=self._step_events)
+            for where, records in batches.items():
+                self._buffers[where].extend(records)
+                held += len(records)
+        return held > 0
+
+    def cut(self) -> tuple[SourceSlice, ...]:
+        """The next slice of what is buffered: partitions in turn, up to the limits of a step."""
+        parts = []
+        left, room = self._step_events, self._step_bytes
+        filled = sum(1 for buffer in self._buffers.values() if buffer)
+        for where in sorted(self._buffers):
+            buffer = self._buffers[where]
+            if not buffer or left <= 0 or room <= 0:
+                continue
+            share = max(1, left // max(1, filled))
+            filled -= 1
+            taken: list[RawRecord] = []
+            while buffer and len(taken) < share and room > 0:
+                record = self._raw(buffer.popleft())
+                room -= len(record.value or b"")
+                taken.append(record)
+            left -= len(taken)
+            part = self._part(where, taken)
+            self._cut[part.topic, part.partition, part.start] = taken
+            parts.append(part)
+        return tuple(parts)
+
+    def _part(self, where: TopicPartition, taken: list[RawRecord]) -> SourceSlice:
+        # From where the last slice of this partition ended: markers and aborted records leave gaps before the first.
+        start = self._starts[where]
+        self._starts[where] = taken[-1].source.offset + 1
+        return SourceSlice(
+            where.topic,
+            self._topics[where.topic].topic_id,
+            where.partition,
+            start,
+            taken[-1].source.offset + 1,
+            len(taken),
+            records_crc(taken),
+        )
+
+    async def take(self, parts: Sequence[SourceSlice]) -> list[RawRecord]:
+        """The records that a slice names, in its order: those cut here, or read again."""
+        records: list[RawRecord] = []
+        for part in parts:
+            held = self._cut.pop((part.topic, part.partition, part.start), None)
+            records.extend(held if held is not None and len(held) == part.count else await self._read(part))
+        return records
+
+    async def _read(self, part: SourceSlice) -> list[RawRecord]:
+        where = TopicPartition(part.topic, part.partition)
+        if self._reread is None:
+            self._reread = plain_consumer(self._options, isolation_level="read_committed")
+            await self._reread.start()
+        consumer = self._reread
+        consumer.assign([where])
+        consumer.seek(where, part.start)
+        taken: list[RawRecord] = []
+        for _ in range(_RETRIES):
+            batches = await consumer.getmany(where, timeout_ms=_FETCH_MS, max_records=part.count - len(taken))
+            for record in batches.get(where, []):
+                if record.offset < part.end:
+                    taken.append(self._raw(record))
+            if len(taken) >= part.count or await consumer.position(where) >= part.end:
+                break
+        return taken
+
+    def _raw(self, record: ConsumerRecord) -> RawRecord:
+        topic = self._topics[record.topic]
+        place = SourceRef(record.topic, topic.topic_id, record.partition, record.offset)
+        return RawRecord(place, record.timestamp, record.key, record.value, topic.identity)
+
+    async def is_drained(self) -> bool:
+        """Has every source been read and cut to its end?"""
+        for where, buffer in self._buffers.items():
+            end = self._consumer.last_stable_offset(where)
+            if buffer or end is None or await self._consumer.position(where) < end:
+                return False
+        return True
+
+    async def lag(self) -> int:
+        """How many offsets lie between what was cut and the ends of the sources."""
+        behind = 0
+        for where, buffer in self._buffers.items():
+            end = self._consumer.highwater(where)
+            if end is not None:
+                behind += max(0, end - await self._consumer.position(where)) + len(buffer)
+        return behind
+
+    async def commit(self, positions: dict[TopicPartition, int]) -> None:
+        """Publish how far events are decided as the group's offsets, for ordinary lag tools."""
+        if positions:
+            await self._consumer.commit(positions)
+
+    async def stop(self) -> None:
+        """Close the consumers."""
+        if hasattr(self, "_consumer"):
+            await self._consumer.stop()
+        if self._reread is not None:
+            await self._reread.stop()

@@ -1,0 +1,117 @@
+"""One step, sent and stored: outputs acknowledged, then the changelog, then one atomic write. Both stages use it.
+
+The order is the guarantee. Outputs whose `src` the log already holds are not sent again; the changelog goes only when
+every output is acknowledged; the store is written last, with the position behind the step. A crash anywhere between
+leaves a state from which the same step is decided again, identically.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.structs import TopicPartition
+
+from cdp_stream.errors import Fenced
+from cdp_stream.stages.records import OutputRecord
+from cdp_stream.stream.topics import MESSAGE_BYTES_MAX, TopicNames
+
+Positions = dict[str, dict[int, int]]
+"""Next offset by topic and partition."""
+
+_BATCH_BYTES_MAX = MESSAGE_BYTES_MAX // 4
+
+
+class StepWriter:
+    """Sends what a stage partition decides, through the producer of its claim."""
+
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        names: TopicNames,
+        changelog: TopicPartition,
+        sent: dict[tuple[TopicPartition, str], int],
+    ) -> None:
+        """`sent`: outputs of ours that the log holds and the state does not, by `src`, with their offsets."""
+        self._producer = producer
+        self._names = names
+        self._changelog = changelog
+        self._sent = sent
+
+    async def send(self, records: Sequence[OutputRecord], positions: Positions) -> list[int]:
+        """Send and await all acknowledgements; enters the new positions. Returns each record's offset."""
+        offsets = [-1] * len(records)
+        by_partition: dict[TopicPartition, list[int]] = {}
+        for number, record in enumerate(records):
+            where = TopicPartition(self._names.of_role(record.topic), record.partition)
+            found = self._sent.pop((where, record.src), None) if self._sent else None
+            if found is None:
+                by_partition.setdefault(where, []).append(number)
+            else:
+                offsets[number] = found
+        try:
+            async with asyncio.TaskGroup() as group:
+                for where, numbers in by_partition.items():
+                    group.create_task(self._send_to(where, numbers, records, offsets, positions))
+        except* Exception as errors:
+            first = errors.exceptions[0]
+            raise Fenced(f"a send failed, which ends the claim: {first!r}") from first
+        return offsets
+
+    async def _send_to(
+        self,
+        where: TopicPartition,
+        numbers: Sequence[int],
+        records: Sequence[OutputRecord],
+        offsets: list[int],
+        positions: Positions,
+    ) -> None:
+        """One partition's records in order, in as few batches as their size allows."""
+        futures: list[tuple[list[int], Any]] = []
+        batch = self._producer.create_batch()
+        members: list[int] = []
+        size = 0
+        for number in numbers:
+            record = records[number]
+            length = len(record.value) + len(record.key)
+            if members and size + length > _BATCH_BYTES_MAX:
+                futures.append((members, await self._submit(batch, where)))
+                batch, members, size = self._producer.create_batch(), [], 0
+            headers = [("src", record.src.encode())]
+            taken = batch.append(timestamp=None, key=record.key, value=record.value, headers=headers)
+            assert taken is not None, (record.topic, length)
+            members.append(number)
+            size += length
+        futures.append((members, await self._submit(batch, where)))
+        for members_of, future in futures:
+            base = (await future).offset
+            for place, number in enumerate(members_of):
+                offsets[number] = base + place
+        positions.setdefault(where.topic, {})[where.partition] = offsets[numbers[-1]] + 1
+
+    async def changelog(self, changes: Mapping[bytes, bytes | None]) -> int:
+        """The step's state changes as one record batch, which the log takes whole or not at all. Returns the next offset."""
+        batch = self._producer.create_batch()
+        for key, value in changes.items():
+            taken = batch.append(timestamp=None, key=key, value=value)
+            assert taken is not None, "a step's changelog must fit one record batch"
+        try:
+            metadata = await (await self._submit(batch, self._changelog))
+        except Exception as error:
+            raise Fenced(f"the changelog was refused, which ends the claim: {error!r}") from error
+        return int(metadata.offset) + len(changes)
+
+    async def append(self, where: TopicPartition, value: bytes) -> int:
+        """One record of its own, such as an entry of the identity log. Returns its offset."""
+        batch = self._producer.create_batch()
+        batch.append(timestamp=None, key=None, value=value)
+        try:
+            metadata = await (await self._submit(batch, where))
+        except Exception as error:
+            raise Fenced(f"an append was refused, which ends the claim: {error!r}") from error
+        return int(metadata.offset)
+
+    async def _submit(self, batch: Any, where: TopicPartition) -> Any:
+        return await self._producer.send_batch(batch, where.topic, partition=where.partition)

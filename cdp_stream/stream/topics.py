@@ -1,0 +1,149 @@
+"""Names and settings of our topics; created where absent, refused where they contradict."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.structs import TopicPartition
+
+from cdp_stream.config.topology import Topology
+from cdp_stream.errors import BrokerUnavailable, SettingsError
+from cdp_stream.stages.records import (
+    AUDIENCE_CHANGES,
+    DEAD_LETTERS,
+    DESTINATION_PREFIX,
+    LEDGER,
+    PROFILE_CHANGES,
+    SHIPMENTS,
+    TRAIT_CHANGES,
+)
+from cdp_stream.stream.settings import Settings
+from cdp_stream.stream.topic_ids import TopicInfo, describe_topics
+
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+"""Largest record batch of our topics: a step's changes to one partition, or a step's changelog."""
+_TOPIC_EXISTS = 36
+_CREATED_WITHIN_S = 30
+log = logging.getLogger("cdp_stream.topics")
+
+
+@dataclass(frozen=True, slots=True)
+class TopicNames:
+    """The real name of every topic of a space."""
+
+    space: str
+    prefix: str
+    partitions: int
+    sources: tuple[str, ...]
+    destinations: tuple[tuple[str, str], ...]
+    """Destination name and its topic."""
+
+    @classmethod
+    def of(cls, topology: Topology, settings: Settings) -> TopicNames:
+        """The names for a topology under these settings."""
+        prefix = settings.topic_prefix
+        return cls(
+            topology.space,
+            prefix,
+            topology.partitions,
+            tuple(prefix + source.topic for source in topology.sources if source.enabled),
+            tuple((destination.name, prefix + destination.topic) for destination in topology.destinations),
+        )
+
+    def of_role(self, role: str) -> str:
+        """`ledger` → `<prefix><space>.ledger`; `destinations/crm` → that destination's own topic."""
+        if role.startswith(DESTINATION_PREFIX):
+            name = role.removeprefix(DESTINATION_PREFIX)
+            return dict(self.destinations)[name]
+        return f"{self.prefix}{self.space}.{role}"
+
+    @property
+    def identity_log(self) -> str:
+        """The order of everything."""
+        return self.of_role("identity-log")
+
+    def changelog(self, stage: str) -> str:
+        """The state of a stage, compacted."""
+        return self.of_role(f"{stage}.changelog")
+
+    def outputs(self, stage: str, partition: int) -> list[TopicPartition]:
+        """Every partition that a stage partition writes to, its changelog (and the identity log) included."""
+        every = range(self.partitions)
+        if stage == "identity":
+            roles = {LEDGER: every, PROFILE_CHANGES: every, DEAD_LETTERS: range(1)}
+            extra = [TopicPartition(self.changelog(stage), 0), TopicPartition(self.identity_log, 0)]
+        else:
+            one = range(partition, partition + 1)
+            destinations = {DESTINATION_PREFIX + name: one for name, _ in self.destinations}
+            roles = {TRAIT_CHANGES: one, AUDIENCE_CHANGES: one, SHIPMENTS: every, **destinations}
+            extra = [TopicPartition(self.changelog(stage), partition)]
+        named = [TopicPartition(self.of_role(role), number) for role, numbers in roles.items() for number in numbers]
+        return list(dict.fromkeys(named + extra))
+
+    def ours(self) -> dict[str, tuple[int, dict[str, str]]]:
+        """Every topic to create: partitions and settings."""
+        forever = {"retention.ms": "-1", "retention.bytes": "-1"}
+        compacted = {"cleanup.policy": "compact"}
+        topics = {
+            self.identity_log: (1, {**forever, "message.timestamp.type": "LogAppendTime"}),
+            self.of_role(PROFILE_CHANGES): (self.partitions, forever),
+            self.of_role(SHIPMENTS): (self.partitions, forever),
+            self.of_role(LEDGER): (self.partitions, forever),
+            self.of_role(TRAIT_CHANGES): (self.partitions, {}),
+            self.of_role(AUDIENCE_CHANGES): (self.partitions, {}),
+            self.of_role(DEAD_LETTERS): (1, {}),
+            self.changelog("identity"): (1, compacted),
+            self.changelog("profiles"): (self.partitions, compacted),
+        }
+        for _, topic in self.destinations:
+            topics[topic] = (self.partitions, {})
+        return topics
+
+
+async def ensure_topics(admin: AIOKafkaAdminClient, names: TopicNames, replication_factor: int) -> None:
+    """Create what is absent. Raises SettingsError when an existing topic has another number of partitions."""
+    wanted = names.ours()
+    found = await describe_topics(admin, list(wanted))
+    _refuse_contradictions(wanted, found)
+    missing = [
+        NewTopic(
+            name,
+            partitions,
+            replication_factor,
+            topic_configs={
+                "max.message.bytes": str(MESSAGE_BYTES_MAX),
+                "unclean.leader.election.enable": "false",
+                "min.insync.replicas": str(min(2, replication_factor)),
+                **settings,
+            },
+        )
+        for name, (partitions, settings) in wanted.items()
+        if name not in found
+    ]
+    if not missing:
+        return
+    response = await admin.create_topics(missing)
+    for name, code, *rest in response.topic_errors:
+        if code not in (0, _TOPIC_EXISTS):
+            raise BrokerUnavailable(f"{name}: cannot be created, error {code} {rest[0] if rest else ''}")
+    log.info("created %d topics of space %s", len(missing), names.space)
+    for _ in range(_CREATED_WITHIN_S * 10):
+        found = await describe_topics(admin, list(wanted))
+        if len(found) == len(wanted):
+            _refuse_contradictions(wanted, found)
+            return
+        await asyncio.sleep(0.1)
+    raise BrokerUnavailable(f"topics were not there {_CREATED_WITHIN_S} s after they had been created")
+
+
+def _refuse_contradictions(wanted: dict[str, tuple[int, dict[str, str]]], found: dict[str, TopicInfo]) -> None:
+    for name, info in sorted(found.items()):
+        partitions, _ = wanted[name]
+        if info.partitions != partitions:
+            raise SettingsError(
+                f"topic {name} has {info.partitions} partitions, the topology needs {partitions}: "
+                "set `partitions` to that number, choose another `space`, or remove the topic"
+            )
