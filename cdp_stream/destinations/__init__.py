@@ -1,0 +1,1 @@
+"""The fifth room: what is true of a profile becomes messages to its destinations."""

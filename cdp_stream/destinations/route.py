@@ -1,0 +1,171 @@
+"""Step 5b: what destinations were told and what is true now are compared; every difference is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from msgspec import Struct
+
+from cdp_stream.config.topology import Audience, Destination, Topology, Trait
+from cdp_stream.destinations.combine import combinations
+from cdp_stream.destinations.shape import USER_CALLS, News, shape_messages
+from cdp_stream.model.profile import Cause, Combination, DestinationMessage, ProfileState
+
+Open = dict[str, dict[str, tuple[Combination, ...]]]
+Told = dict[str, dict[str, tuple[tuple[Combination, Any], ...]]]
+
+_Heard = TypeVar("_Heard")
+
+
+class Route(Struct, frozen=True):
+    """An audience or computed trait and the destinations that hear of it."""
+
+    key: str
+    include_anonymous: bool
+    destinations: tuple[Destination, ...]
+
+
+class Routes(Struct, frozen=True):
+    """All routes of a topology, in the order they were declared in."""
+
+    audiences: tuple[Route, ...]
+    traits: tuple[Route, ...]
+
+
+def compile_routes(topology: Topology) -> Routes:
+    """Which destinations each audience and each computed trait goes to, each destination once.
+
+    A destination whose only call is `group` hears of accounts alone, so no route leads there. An unknown destination
+    name raises KeyError: the topology was to be checked before.
+    """
+    by_name = {destination.name: destination for destination in topology.destinations}
+    return Routes(audiences=_routes(topology.audiences, by_name), traits=_routes(topology.traits, by_name))
+
+
+def _routes(computations: Iterable[Audience] | Iterable[Trait], by_name: dict[str, Destination]) -> tuple[Route, ...]:
+    routes = []
+    for computation in computations:
+        named = [by_name[name] for name in dict.fromkeys(computation.destinations)]
+        hearing = tuple(destination for destination in named if set(USER_CALLS) & set(destination.send))
+        if hearing:
+            routes.append(Route(computation.key, computation.include_anonymous, hearing))
+    return tuple(routes)
+
+
+def route_memberships(
+    before: ProfileState, after: ProfileState, routes: Routes, space: str, cause: Cause
+) -> tuple[Open, list[DestinationMessage]]:
+    """Tell destinations of memberships. Out: the new `open` of the profile, and the messages in order.
+
+    A member: an entry for each combination that is not open yet. Not a member: an exit for each open combination, also
+    one that the profile no longer forms. One rule serves entry, exit, a new external id and a merge, for which
+    `after.open` is the union of both (`merge_open`). It compares with what was told, not with `before`, so that a
+    destination connected later hears of members, too.
+    """
+    assert before.id == after.id, (before.id, after.id)
+    changed: Open = {}
+    messages: list[DestinationMessage] = []
+    for route in routes.audiences:
+        member = after.memberships.get(route.key, False)
+        for destination in route.destinations:
+            already = after.open.get(destination.name, {}).get(route.key, ())
+            heard: tuple[Combination, ...] = already
+            if member:
+                formed = combinations(after, destination, route.include_anonymous)
+                heard = tuple(combination for combination in formed if combination not in already)
+            if not heard:
+                continue
+            changed.setdefault(destination.name, {})[route.key] = already + heard if member else ()
+            news = News(
+                space=space,
+                destination=destination,
+                profile_id=after.id,
+                computation_class="audience",
+                key=route.key,
+                value=member,
+                cause=cause,
+            )
+            for combination in heard:
+                messages.extend(shape_messages(news, combination))
+    return _updated(after.open, changed), messages
+
+
+def route_traits(
+    after: ProfileState, routes: Routes, space: str, cause: Cause
+) -> tuple[Told, list[DestinationMessage]]:
+    """Tell destinations of computed traits. Out: the new `told` of the profile, and the messages in order.
+
+    Each combination that the profile forms hears a value that differs from the last one it was told; a new combination
+    hears the present one. A trait without a value is told as null, once, to combinations that were told a value.
+    """
+    changed: Told = {}
+    messages: list[DestinationMessage] = []
+    for route in routes.traits:
+        value = after.computed.get(route.key)
+        for destination in route.destinations:
+            last = dict(after.told.get(destination.name, {}).get(route.key, ()))
+            heard = [
+                combination
+                for combination in combinations(after, destination, route.include_anonymous)
+                if _differ(last.get(combination), value)
+            ]
+            if not heard:
+                continue
+            last.update(dict.fromkeys(heard, value))
+            changed.setdefault(destination.name, {})[route.key] = tuple(last.items())
+            news = News(
+                space=space,
+                destination=destination,
+                profile_id=after.id,
+                computation_class="trait",
+                key=route.key,
+                value=value,
+                cause=cause,
+            )
+            for combination in heard:
+                messages.extend(shape_messages(news, combination))
+    return _updated(after.told, changed), messages
+
+
+def merge_open(survivor: Open, absorbed: Open) -> Open:
+    """Join the combinations open on either of two profiles, the survivor's first."""
+    merged: Open = {}
+    for state in (survivor, absorbed):
+        for destination, audiences in state.items():
+            union = merged.setdefault(destination, {})
+            for key, opened in audiences.items():
+                union[key] = tuple(dict.fromkeys(union.get(key, ()) + opened))
+    return merged
+
+
+def merge_told(survivor: Told, absorbed: Told) -> Told:
+    """Join the last values told to the combinations of two profiles, the survivor's first.
+
+    An external id has one owner, so the two share no combination; should they, what the survivor told holds.
+    """
+    merged: Told = {}
+    for state in (survivor, absorbed):
+        for destination, traits in state.items():
+            union = merged.setdefault(destination, {})
+            for key, pairs in traits.items():
+                last = dict(union.get(key, ()))
+                union[key] = tuple((last | {whom: value for whom, value in pairs if whom not in last}).items())
+    return merged
+
+
+def _differ(told: Any, value: Any) -> bool:
+    # 1, 1.0 and true are equal to Python, and different to whoever reads the message.
+    return bool(told != value) or type(told) is not type(value)
+
+
+def _updated(
+    state: dict[str, dict[str, tuple[_Heard, ...]]], changed: dict[str, dict[str, tuple[_Heard, ...]]]
+) -> dict[str, dict[str, tuple[_Heard, ...]]]:
+    """Put the changed entries in place, and leave out empty ones."""
+    if not changed:
+        return state
+    updated = dict(state)
+    for destination, entries in changed.items():
+        updated[destination] = {key: heard for key, heard in (state.get(destination, {}) | entries).items() if heard}
+    return {destination: entries for destination, entries in updated.items() if entries}

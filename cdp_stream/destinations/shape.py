@@ -1,0 +1,135 @@
+"""Step 5c: a piece of news for a destination becomes identify and track messages, in the documented shapes."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import sha1
+from typing import Any, Final, Literal, assert_never
+
+import orjson
+from msgspec import Struct
+
+from cdp_stream.config.topology import Destination
+from cdp_stream.destinations.combine import MOBILE_TYPES
+from cdp_stream.model.ids import ProfileId, base62, derive
+from cdp_stream.model.profile import Cause, Combination, DestinationMessage
+from cdp_stream.model.time import format_instant
+
+ComputationClass = Literal["audience", "trait"]
+UserCall = Literal["identify", "track"]
+
+USER_CALLS: Final[tuple[UserCall, ...]] = ("identify", "track")
+"""Calls about a user, in the order they are sent in."""
+
+_ID_PREFIX: Final[dict[ComputationClass, str]] = {"audience": "aud_", "trait": "tra_"}
+
+
+class News(Struct, frozen=True, kw_only=True):
+    """What one destination is to hear about one profile: the value of an audience or computed trait, and why."""
+
+    space: str
+    destination: Destination
+    profile_id: ProfileId
+    computation_class: ComputationClass
+    key: str
+    value: Any
+    """Of an audience: True for an entry, False for an exit. Of a trait: its value, None when it has none any more."""
+    cause: Cause
+
+
+def shape_messages(news: News, combination: Combination) -> list[DestinationMessage]:
+    """Tell the news about one identifier combination: identify before track, if both are sent.
+
+    Shapes and names are those of "using-engage-data". A `group` call tells of accounts, never of a user's audience or
+    trait, so nothing is sent for it here.
+    """
+    return [
+        DestinationMessage(
+            destination=news.destination.name,
+            profile_id=news.profile_id,
+            payload=_payload(news, call, combination),
+        )
+        for call in USER_CALLS
+        if call in news.destination.send
+    ]
+
+
+def _payload(news: News, call: UserCall, combination: Combination) -> dict[str, Any]:
+    ids = dict(combination)
+    payload: dict[str, Any] = {"type": call}
+    if call == "track":
+        payload["event"] = _event_name(news)
+    payload.update(_sender(ids))
+    payload["messageId"] = _message_id(news, call, combination)
+    payload["timestamp"] = format_instant(news.cause.time)
+    context: dict[str, Any] = {"personas": _personas(news)}
+    email = {"email": ids["email"]} if "email" in ids else {}
+    if call == "identify":
+        payload["traits"] = {news.key: news.value} | email
+    else:
+        payload["properties"] = {f"{news.computation_class}_key": news.key, news.key: news.value}
+        if email:
+            context["traits"] = email
+    for mobile_type in MOBILE_TYPES:
+        if mobile_type in ids:
+            context["device"] = {"type": mobile_type.partition(".")[0], "advertisingId": ids[mobile_type]}
+    payload["context"] = context
+    payload["integrations"] = {"All": False, news.destination.name: True}
+    return payload
+
+
+def _event_name(news: News) -> str:
+    match news.computation_class:
+        case "audience":
+            return news.destination.enter_event if news.value else news.destination.exit_event
+        case "trait":
+            return news.destination.compute_event
+        case _:
+            assert_never(news.computation_class)
+
+
+def _sender(ids: dict[str, str]) -> dict[str, str]:
+    """Name who the call is about: every call needs a `userId` or an `anonymousId`.
+
+    A combination with neither gets an anonymous id made of its email, else of its device. It is for the receiver alone
+    and never comes back into identity.
+    """
+    if "user_id" in ids:
+        return {"userId": ids["user_id"]}
+    if "anonymous_id" in ids:
+        return {"anonymousId": ids["anonymous_id"]}
+    if "email" in ids:
+        return {"anonymousId": "eml_" + _hex_of(ids["email"])}
+    (mobile,) = ids.values()
+    return {"anonymousId": "idfa_" + _hex_of(mobile)}
+
+
+def _hex_of(value: str) -> str:
+    return sha1(value.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
+
+
+def _personas(news: News) -> dict[str, str]:
+    space_id = f"spa_{news.space}"
+    return {
+        "computation_class": news.computation_class,
+        "computation_id": computation_id(news.space, news.computation_class, news.key),
+        "computation_key": news.key,
+        "namespace": space_id,
+        "space_id": space_id,
+    }
+
+
+@lru_cache(maxsize=4_096)
+def computation_id(space: str, computation_class: ComputationClass, key: str) -> str:
+    """`aud_` or `tra_` and 27 base62 digits: the same for ever for a key of a space."""
+    return _ID_PREFIX[computation_class] + base62(derive("computation", space, computation_class, key))
+
+
+def _message_id(news: News, call: UserCall, combination: Combination) -> str:
+    """Derive the id from all that the message says: a receiver can drop what was sent twice."""
+    cause = news.cause
+    because = format_instant(cause.time) if cause.kind == "time" else cause.message_id
+    value = orjson.dumps(news.value, option=orjson.OPT_SORT_KEYS).decode()
+    ids = [part for pair in combination for part in pair]
+    about = (news.space, news.profile_id, news.key, news.destination.name)
+    return "personas_" + base62(derive("destination", *about, call, value, because, *ids))
