@@ -1,0 +1,85 @@
+"""The command line: one command a file, exit codes in one place."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from cdp_stream import __version__
+from cdp_stream.errors import CdpStreamError
+
+_COMMANDS = {
+    "validate": ("cdp_stream.cli.validate", "validate"),
+    "schema": ("cdp_stream.cli.schema", "schema"),
+    "replay": ("cdp_stream.cli.replay", "replay"),
+    "worker": ("cdp_stream.cli.worker", "worker"),
+    "inspect": ("cdp_stream.cli.inspect", "inspect_profile"),
+    "kafka": ("cdp_stream.cli.kafka", "kafka"),
+    "demo": ("cdp_stream.cli.demo", "demo"),
+    "metrics": ("cdp_stream.cli.metrics", "metrics"),
+}
+
+
+class _Lazy(click.Group):
+    """Imports a command when it is asked for, so that `--help` answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names, in the order of a first use."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, or None."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Suggest the nearest command for an unknown one."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            close = difflib.get_close_matches(args[0] if args else "", _COMMANDS, n=1)
+            if close:
+                error.message += f" Did you mean {close[0]!r}?"
+            raise
+
+
+@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="cdp-stream")
+def cli() -> None:
+    """A streaming identity-graph processor for customer data.
+
+    \b
+    Try it without a broker:
+      cdp-stream replay topologies/ecommerce --explain
+    On Kafka:
+      cdp-stream kafka up
+      CDP_STREAM_KAFKA=localhost:9092 cdp-stream worker topologies/ecommerce
+
+    Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 invalid topology or settings.
+    """
+
+
+def main() -> None:
+    """Entry point: errors of ours become one clear message and their exit code."""
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except click.exceptions.Exit as leave:
+        sys.exit(leave.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except CdpStreamError as error:
+        click.echo(str(error), err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(1)

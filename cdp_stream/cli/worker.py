@@ -1,0 +1,100 @@
+"""`cdp-stream worker`: both stages on Kafka, each in its own process; or one of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from cdp_stream.cli.topology import load_compiled
+
+_POLL_S = 0.05
+_KILL_AFTER_S = 9.0
+_RESTART_AFTER_S = 1.0
+_STAGES = ("identity", "profiles")
+
+
+@click.command()
+@click.argument("topology", type=click.Path(path_type=Path))
+@click.option("--stage", type=click.Choice([*_STAGES, "all"]), default="all", show_default=True, help="Stage to run.")
+@click.option("--apply", is_flag=True, help="Put the file's topology in force if another version is.")
+@click.option("--restart", is_flag=True, help="Start a stage again when its process ends unexpectedly.")
+@click.option("--log-level", default="INFO", show_default=True, help="DEBUG, INFO, WARNING or ERROR.")
+def worker(topology: Path, stage: str, apply: bool, restart: bool, log_level: str) -> None:
+    """Run TOPOLOGY's stages on the Kafka of CDP_STREAM_KAFKA until SIGTERM or Ctrl-C.
+
+    \b
+    Examples:
+      CDP_STREAM_KAFKA=localhost:9092 cdp-stream worker topologies/ecommerce
+      cdp-stream worker topologies/ecommerce --stage profiles
+    """
+    compiled = load_compiled(topology)
+    if stage == "all":
+        sys.exit(_supervise(sys.argv[1:], restart=restart))
+    from cdp_stream.stream.settings import Settings
+    from cdp_stream.stream.worker import run_stage
+
+    logging.basicConfig(
+        level=log_level.upper(),
+        format=f"%(asctime)s {stage} %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    for noisy in ("aiokafka", "kafka", "faust", "mode"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+    run_stage(Settings.from_environ(os.environ), compiled, stage, apply=apply)
+
+
+class _Supervisor:
+    """The two stage processes; a signal is passed on, and one that fails takes the other down."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self._arguments = arguments
+        self.children = {stage: self._start(stage) for stage in _STAGES}
+        self.stopping: float | None = None
+
+    def _start(self, stage: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-m", "cdp_stream", *self._arguments, "--stage", stage])  # noqa: S603
+
+    def stop(self, *_: object) -> None:
+        """Pass a stop on to both."""
+        if self.stopping is None:
+            self.stopping = time.monotonic()
+        for child in self.children.values():
+            if child.poll() is None:
+                child.send_signal(signal.SIGTERM)
+
+    def restart(self, stage: str) -> None:
+        """Start a stage again after a moment."""
+        time.sleep(_RESTART_AFTER_S)
+        self.children[stage] = self._start(stage)
+
+
+def _supervise(arguments: list[str], *, restart: bool) -> int:
+    stages = _Supervisor(arguments)
+    signal.signal(signal.SIGTERM, stages.stop)
+    signal.signal(signal.SIGINT, stages.stop)
+    code = 0
+    while True:
+        running = [stage for stage, child in stages.children.items() if child.poll() is None]
+        ended = [stage for stage in stages.children if stage not in running]
+        if stages.stopping is None and ended:
+            if restart:
+                for stage in ended:
+                    stages.restart(stage)
+                continue
+            code = 1
+            stages.stop()
+        if not running:
+            return code or max(abs(child.returncode) for child in stages.children.values())
+        if stages.stopping is not None and time.monotonic() - stages.stopping > _KILL_AFTER_S:
+            for child in stages.children.values():
+                if child.poll() is None:
+                    child.kill()
+            code = 1
+        time.sleep(_POLL_S)

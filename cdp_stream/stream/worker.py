@@ -1,0 +1,93 @@
+"""A worker process: one stage, its Faust app, its metrics page; ends cleanly on SIGTERM and SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+
+from aiokafka.admin import AIOKafkaAdminClient
+from prometheus_client import start_http_server
+
+from cdp_stream.metrics import IdentityMetrics, Metrics, ProfileMetrics
+from cdp_stream.pipeline import CompiledTopology
+from cdp_stream.stages.records import PROFILE_CHANGES
+from cdp_stream.stream.app import build_app
+from cdp_stream.stream.identity import IdentityOwner
+from cdp_stream.stream.profiles import ProfileOwner
+from cdp_stream.stream.settings import Settings
+from cdp_stream.stream.topics import TopicNames, ensure_topics
+
+STAGES = ("identity", "profiles")
+_SWITCH_INTERVAL_S = 0.0005
+"""How long a thread may hold the interpreter: the consumer has its own, and waits for the agent otherwise."""
+_STOP_WITHIN_S = 8.0
+_FREEZE_EVERY_S = 60.0
+log = logging.getLogger("cdp_stream.worker")
+
+
+def run_stage(settings: Settings, topology: CompiledTopology, stage: str, *, apply: bool = False) -> None:
+    """Run one stage until SIGTERM or SIGINT; returns when everything is closed."""
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    # A default collection stops the world for hundreds of milliseconds on a large heap; nothing here makes cycles
+    # at a rate that matters, and what they leave is collected once a minute, before the heap is frozen.
+    gc.disable()
+    asyncio.run(_run(settings, topology, stage, apply=apply))
+
+
+async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, apply: bool) -> None:
+    names = TopicNames.of(topology.topology, settings)
+    admin = AIOKafkaAdminClient(**settings.aiokafka_options())
+    await admin.start()
+    try:
+        await ensure_topics(admin, names, settings.replication_factor)
+    finally:
+        await admin.close()
+    metrics = Metrics()
+    port = settings.metrics_port + STAGES.index(stage)
+    if settings.metrics_port:
+        start_http_server(port, registry=metrics.registry)
+        log.info("metrics of stage %s on port %d", stage, port)
+    group = f"{names.prefix}{names.space}.{stage}"
+    if stage == "identity":
+        identity_metrics = IdentityMetrics(metrics)
+        app, owners = build_app(
+            settings,
+            group,
+            names.identity_log,
+            lambda _: IdentityOwner(settings, names, topology, identity_metrics, apply=apply),
+        )
+    else:
+        profile_metrics = ProfileMetrics(metrics)
+        app, owners = build_app(
+            settings,
+            group,
+            names.of_role(PROFILE_CHANGES),
+            lambda partition: ProfileOwner(settings, names, partition, profile_metrics),
+        )
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await app.start()
+    log.info("stage %s of space %s started", stage, names.space)
+    freezer = loop.create_task(_freeze())
+    await stop.wait()
+    log.info("stage %s: stopping", stage)
+    freezer.cancel()
+    # The partitions first: from here on nothing of ours is under way, so that the rest may take what it takes.
+    await owners.stop_all()
+    try:
+        await asyncio.wait_for(app.stop(), _STOP_WITHIN_S)
+    except TimeoutError:
+        log.warning("the group was not left in time; the broker will notice")
+    log.info("stage %s: stopped", stage)
+
+
+async def _freeze() -> None:
+    while True:
+        await asyncio.sleep(_FREEZE_EVERY_S)
+        gc.collect(0)
+        gc.freeze()
