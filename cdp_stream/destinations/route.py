@@ -14,6 +14,7 @@ from cdp_stream.model.profile import Cause, Combination, DestinationMessage, Pro
 
 Open = dict[str, dict[str, tuple[Combination, ...]]]
 Told = dict[str, dict[str, tuple[tuple[Combination, Any], ...]]]
+Formed = dict[tuple[str, bool, bool], tuple[Combination, ...]]
 
 _Heard = TypeVar("_Heard")
 
@@ -66,14 +67,15 @@ def route_memberships(
     assert before.id == after.id, (before.id, after.id)
     changed: Open = {}
     messages: list[DestinationMessage] = []
+    formed: Formed = {}
     for route in routes.audiences:
         member = after.memberships.get(route.key, False)
         for destination in route.destinations:
             already = after.open.get(destination.name, {}).get(route.key, ())
             heard: tuple[Combination, ...] = already
             if member:
-                formed = combinations(after, destination, route.include_anonymous)
-                heard = tuple(combination for combination in formed if combination not in already)
+                whom = _combinations(after, destination, route, formed)
+                heard = tuple(combination for combination in whom if combination not in already)
             if not heard:
                 continue
             changed.setdefault(destination.name, {})[route.key] = already + heard if member else ()
@@ -101,13 +103,14 @@ def route_traits(
     """
     changed: Told = {}
     messages: list[DestinationMessage] = []
+    formed: Formed = {}
     for route in routes.traits:
         value = after.computed.get(route.key)
         for destination in route.destinations:
             last = dict(after.told.get(destination.name, {}).get(route.key, ()))
             heard = [
                 combination
-                for combination in combinations(after, destination, route.include_anonymous)
+                for combination in _combinations(after, destination, route, formed)
                 if _differ(last.get(combination), value)
             ]
             if not heard:
@@ -152,6 +155,16 @@ def merge_told(survivor: Told, absorbed: Told) -> Told:
                 last = dict(union.get(key, ()))
                 union[key] = tuple((last | {whom: value for whom, value in pairs if whom not in last}).items())
     return merged
+
+
+def _combinations(
+    profile: ProfileState, destination: Destination, route: Route, formed: Formed
+) -> tuple[Combination, ...]:
+    # Most destinations ask for the same combinations; a profile's are formed once a change, in `formed`.
+    wanted = (destination.combine, destination.send_mobile_ids, route.include_anonymous)
+    if wanted not in formed:
+        formed[wanted] = combinations(profile, destination, route.include_anonymous)
+    return formed[wanted]
 
 
 def _differ(told: Any, value: Any) -> bool:

@@ -1,0 +1,129 @@
+"""How values of events and traits compare: missing, number, text. Used by every condition."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+
+from cdp_stream.language.nodes import KeyPath, Operator
+
+INTEGER_MIN: Final = -(2**63)
+INTEGER_MAX: Final = 2**63 - 1
+"""Integers beyond 64 bits are kept as floats: JSON readers and MessagePack have no room for them."""
+
+NUMBER_TEXT_MAX: Final = 64
+"""Characters; longer text is never read as a number."""
+
+_NUMBER_TEXT: Final = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?\Z")
+_INFINITIES: Final = (float("inf"), float("-inf"))
+
+
+def lookup(value: Any, path: KeyPath) -> Any:
+    """What stands at `path` inside nested objects, or None. Arrays are not entered."""
+    for key in path:
+        if type(value) is not dict:
+            return None
+        value = value.get(key)
+    return value
+
+
+def measure(value: Any) -> int | float | None:
+    """A JSON number in canonical form, integers wherever they fit in 64 bits; None for everything else.
+
+    Booleans and numeric text are not numbers here: aggregations skip them.
+    """
+    kind = type(value)
+    if kind is int:
+        if INTEGER_MIN <= value <= INTEGER_MAX:
+            return value  # type: ignore[no-any-return]
+        try:
+            return float(value)
+        except OverflowError:
+            return None
+    if kind is float:
+        if value.is_integer() and INTEGER_MIN <= value <= INTEGER_MAX:
+            whole = int(value)
+            return whole if whole <= INTEGER_MAX else value  # type: ignore[no-any-return]
+        return value if value == value and value not in _INFINITIES else None  # noqa: PLR0124
+    return None
+
+
+def canonical(value: Any) -> bytes:
+    """One text per JSON value, whatever the order of its keys; tells 1 from true and from 1.0."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def same(left: Any, right: Any) -> bool:
+    """Whether two JSON values are the same one; unlike `==`, 1 is not true."""
+    if type(left) is not type(right):
+        return False
+    if type(left) is list or type(left) is dict:
+        return canonical(left) == canonical(right)
+    return bool(left == right)
+
+
+def text_of(value: Any) -> str:
+    """The value as text: numbers in canonical form, arrays and objects as compact JSON with sorted keys."""
+    if type(value) is str:
+        return value
+    number = measure(value)
+    return orjson.dumps(value if number is None else number, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _number_of(value: Any) -> int | float | None:
+    """A number, or text that reads as one."""
+    kind = type(value)
+    if kind is int or kind is float:
+        return value  # type: ignore[no-any-return]
+    if kind is not str or len(value) > NUMBER_TEXT_MAX or _NUMBER_TEXT.match(value) is None:
+        return None
+    if value.lstrip("+-").isdecimal():
+        return int(value)
+    number = float(value)
+    return None if number in _INFINITIES else number
+
+
+def _equal(left: Any, right: Any) -> bool:
+    # Two texts are equal when they are the same text: '007' is not '7'. A text and a number meet as numbers.
+    if type(left) is not str or type(right) is not str:
+        one, other = _number_of(left), _number_of(right)
+        if one is not None and other is not None:
+            return one == other
+    return text_of(left) == text_of(right)
+
+
+def _less(left: Any, right: Any) -> bool:
+    one, other = _number_of(left), _number_of(right)
+    if one is not None and other is not None:
+        return one < other
+    return text_of(left) < text_of(right)
+
+
+def _differs(left: Any, right: Any) -> bool:
+    return not _equal(left, right)
+
+
+def _less_or_equal(left: Any, right: Any) -> bool:
+    return not _less(right, left)
+
+
+def _greater(left: Any, right: Any) -> bool:
+    return _less(right, left)
+
+
+def _greater_or_equal(left: Any, right: Any) -> bool:
+    return not _less(left, right)
+
+
+COMPARE: Final[dict[Operator, Callable[[Any, Any], bool]]] = {
+    "=": _equal,
+    "!=": _differs,
+    "<": _less,
+    "<=": _less_or_equal,
+    ">": _greater,
+    ">=": _greater_or_equal,
+}
+"""Operator to test. Both values are present: a missing one makes every comparison false before it comes here."""

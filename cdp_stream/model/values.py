@@ -1,0 +1,24 @@
+"""Values as they come in JSON, made canonical."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def canonical_id(value: Any) -> str | None:
+    """An id as text: numbers become canonical decimal text; None and "" are no id.
+
+    Raises TypeError for booleans, objects and arrays, which cannot be ids.
+    """
+    if type(value) is str:
+        return value or None
+    if value is None:
+        return None
+    if type(value) is int:
+        return str(value)
+    if type(value) is float:
+        if value.is_integer():
+            return str(int(value))
+        text = f"{value:.17f}".rstrip("0") if abs(value) < 1e-4 else repr(value)
+        return text
+    raise TypeError(type(value).__name__)
