@@ -111,7 +111,7 @@ def build_app(settings: Settings, group: str, topic: str, make_owner: Callable[[
         async for event in stream.noack().events():
             message = event.message
             owners.get(message.partition).offer(
-                message.offset, int(message.timestamp * 1000), message.value, event.ack
+                message.offset, round(message.timestamp * 1000), message.value, event.ack
             )
 
     app.agent(channel, name=f"{group}.agent")(hand_over)

@@ -38,7 +38,7 @@ class ProfileOwner:
         self._shipments = TopicPartition(names.of_role(SHIPMENTS), partition)
         self.stage: ProfileStage
 
-    def offer(self, offset: int, value: bytes, done: Callable[[], None]) -> None:
+    def offer(self, offset: int, _timestamp: int, value: bytes, done: Callable[[], None]) -> None:
         """A message from the agent; `done` is called when it is stored."""
         self._queue.put_nowait((offset, value, done))
 

@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 import sys
+from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
 from prometheus_client import start_http_server
@@ -45,6 +46,7 @@ async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, ap
         await ensure_topics(admin, names, settings.replication_factor)
     finally:
         await admin.close()
+    Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
     metrics = Metrics()
     port = settings.metrics_port + STAGES.index(stage)
     if settings.metrics_port:
