@@ -168,6 +168,12 @@ def test_a_destination_for_groups_only_has_no_routes():
     assert routes == Routes(audiences=(), traits=())
 
 
+def test_a_destination_named_twice_hears_once():
+    twice = {"key": "vip", "definition": "trait('x') exists", "destinations": ["crm", "crm"]}
+    heard = after_membership(profile(U1), member=True, routes=routes_of(audiences=[twice]))[1]
+    assert heard == ["crm Audience Entered u1"]
+
+
 def test_open_combinations_of_other_audiences_stay_as_they_are():
     others = {"crm": {"other": ((("user_id", "u1"),),)}, "ads": {"vip": ((("user_id", "u1"),),)}}
     state, _ = after_membership(profile(U1, open=others), member=True)

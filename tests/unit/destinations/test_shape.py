@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import orjson
 import pytest
 
@@ -190,3 +193,14 @@ def test_the_computation_id_tells_spaces_kinds_and_keys_apart():
     assert len(ids) == 4
     assert sorted(one[:4] for one in ids) == ["aud_", "aud_", "aud_", "tra_"]
     assert {len(one) for one in ids} == {31}
+
+
+def test_the_documentation_shows_what_is_really_sent():
+    page = (Path(__file__).parents[3] / "docs" / "destinations.md").read_text(encoding="utf-8")
+    shown = [orjson.loads(block) for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL)]
+    spend = news(computation_class="trait", key="spend_90d", value=412.5)
+    assert shown == [
+        *payloads(news(), BOTH),
+        payloads(news(value=False), (("email", "Ana@example.org"),))[1],
+        payloads(spend, (("user_id", "cust-118"),))[1],
+    ]
