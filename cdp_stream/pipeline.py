@@ -42,7 +42,7 @@ from cdp_stream.model.profile import (
     TraitChange,
 )
 from cdp_stream.model.time import Duration, Instant
-from cdp_stream.traits.fold import fold_custom, fold_states, merge_custom, merge_states
+from cdp_stream.traits.fold import fold_custom, fold_states, merge_custom, merge_states, read_state
 
 
 class CompiledTopology(Struct, frozen=True):
@@ -185,7 +185,7 @@ def absorb_profiles(
             created=min(merged.created, other.created),
             external_ids=merged.external_ids + other.external_ids,
             custom=merge_custom(merged.custom, other.custom),
-            states=merge_states(merged.states, other.states, topology.computations),
+            states=merge_states(merged.states, other.states),
             open=merge_open(merged.open, other.open),
             told=merge_told(merged.told, other.told),
         )
@@ -214,7 +214,7 @@ def _settle(
     """Evaluate the folded profile once, and tell every difference to `before`."""
     if folded.collection != USERS:
         return ProfileUpdate(folded, tuple(outputs))
-    evaluation = evaluate(folded, topology.computations)
+    evaluation = evaluate(folded, topology.computations, read_state)
     after = msgspec.structs.replace(folded, computed=evaluation.computed, memberships=evaluation.memberships)
     for key in topology.computations.trait_keys:
         value, previous = after.computed.get(key), before.computed.get(key)

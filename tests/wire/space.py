@@ -1,0 +1,114 @@
+"""A space on a real broker for the wire tests: its topology on disk, its sources, its worker processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from cdp_stream.cli.from_kafka import recompute
+from cdp_stream.cli.topology import load_compiled
+from cdp_stream.stream.recompute import running_digest
+from cdp_stream.stream.settings import Settings
+
+SOURCE_PARTITIONS = 4
+
+
+class Space:
+    def __init__(self, bootstrap: str, prefix: str, folder: Path, topology: dict[str, object]) -> None:
+        self.folder = folder / "topology"
+        self.folder.mkdir()
+        (self.folder / "topology.yaml").write_text(json.dumps(topology))
+        self.environ = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("CDP_STREAM_")},
+            "CDP_STREAM_KAFKA": bootstrap,
+            "CDP_STREAM_TOPIC_PREFIX": prefix,
+            "CDP_STREAM_DATA_DIR": str(folder / "state"),
+            "CDP_STREAM_METRICS_PORT": "0",
+            "CDP_STREAM_SESSION_TIMEOUT_S": "6",
+        }
+        self.settings = Settings.from_environ(self.environ)
+        self.compiled = load_compiled(self.folder)
+        self.log = folder / "worker.log"
+
+    def create_sources(self) -> None:
+        asyncio.run(self._create_sources())
+
+    async def _create_sources(self) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.kafka)
+        await admin.start()
+        prefix = self.settings.topic_prefix
+        topics = [NewTopic(prefix + source.topic, SOURCE_PARTITIONS, 1) for source in self.compiled.topology.sources]
+        await admin.create_topics(topics)
+        await admin.close()
+
+    def produce(self, lines: list[bytes]) -> None:
+        asyncio.run(self.produce_async(lines))
+
+    async def produce_async(self, lines: list[bytes], pause_every: int = 0, pause_s: float = 0.0) -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=self.settings.kafka, max_batch_size=256 * 1024, linger_ms=5)
+        await producer.start()
+        topic = self.settings.topic_prefix + self.compiled.topology.sources[0].topic
+        try:
+            for number, line in enumerate(lines):
+                await producer.send(topic, line, partition=number % SOURCE_PARTITIONS)
+                if pause_every and number % pause_every == pause_every - 1:
+                    await asyncio.sleep(pause_s)
+            await producer.flush()
+        finally:
+            await producer.stop()
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "cdp_stream", "worker", str(self.folder), *arguments],
+                env=self.environ,
+                stdout=log,
+                stderr=log,
+            )
+
+    def stop(self, process: subprocess.Popen[bytes]) -> tuple[int, float]:
+        """SIGTERM; returns exit code and seconds it took."""
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        return process.wait(timeout=30), time.monotonic() - began
+
+    def counts(self) -> tuple[str, dict[str, int], list[tuple[str, str]]]:
+        """Digest, records by topic, and (topic, src) of every output record, as a plain consumer sees them."""
+        sources: list[tuple[str, str]] = []
+
+        def seen(topic: str, _key: bytes, headers: dict[str, bytes]) -> None:
+            sources.append((topic, headers["src"].decode()))
+
+        digest, counts = asyncio.run(running_digest(self.settings, self.compiled, seen))
+        return digest, counts, sources
+
+    def recomputed(self) -> tuple[str, dict[str, int]]:
+        return asyncio.run(recompute(self.settings, self.compiled))
+
+    def wait_until_done(self, records: int, within_s: float = 120) -> None:
+        """Until the state of both stages has taken `records` source records in."""
+        until = time.monotonic() + within_s
+        while time.monotonic() < until:
+            digest, counts = self.recomputed()
+            if asyncio.run(self._decided()) >= records and self.counts()[0] == digest:
+                return
+            time.sleep(0.5)
+        raise AssertionError(f"not done within {within_s} s; {self.log.read_text()[-3000:]}")
+
+    async def _decided(self) -> int:
+        from cdp_stream.stages.entries import Slice
+        from cdp_stream.stream.recompute import entries_of_space
+
+        total = 0
+        async for _, _, entry, records in entries_of_space(self.settings, self.compiled):
+            total += len(records) if isinstance(entry, Slice) else 0
+        return total

@@ -1,0 +1,109 @@
+"""A worker that is killed at any moment loses nothing and doubles nothing; one that is asked to stop stops cleanly."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+from space import Space
+
+from cdp_stream.stream.broker import Broker
+from cdp_stream.testing.people import People
+
+pytestmark = [pytest.mark.wire, pytest.mark.timeout(900)]
+
+TOPOLOGY = {
+    "space": "walk",
+    "partitions": 4,
+    "sources": [{"name": "web", "topic": "events"}],
+    "traits": [
+        {"key": "orders", "definition": "event('Order Completed').count()", "destinations": ["crm"]},
+        {"key": "spend", "definition": "event('Order Completed').sum(property('revenue'))"},
+    ],
+    "audiences": [
+        {"key": "buyers", "definition": "event('Order Completed').count() >= 1", "destinations": ["crm"]},
+        {"key": "big", "definition": "trait('spend') >= 500 AND trait('buyers') = true", "destinations": ["crm"]},
+    ],
+    "destinations": [{"name": "crm", "topic": "dest.crm"}],
+}
+KILLS = int(os.environ.get("KILLS", "4"))
+EVENTS = int(os.environ.get("KILL_EVENTS", "40000"))
+
+
+@pytest.fixture
+def space(kafka: Broker, topic_prefix: str, tmp_path: Path) -> Space:
+    space = Space(kafka.bootstrap, topic_prefix, tmp_path, TOPOLOGY)
+    space.create_sources()
+    return space
+
+
+def test_the_whole_walk_equals_its_recomputation_and_a_stop_is_clean(space: Space) -> None:
+    space.produce(list(People(3, 200).lines(5_000)))
+    worker = space.start()
+    try:
+        space.wait_until_done(5_000)
+        code, seconds = space.stop(worker)
+    finally:
+        worker.kill()
+    assert (0, True) == (code, seconds < 10), space.log.read_text()[-3000:]
+    digest, counts, _ = space.counts()
+    assert (digest, counts) == space.recomputed()
+    assert counts["audience-changes"] > 20
+    assert counts["destinations/crm"] > 20
+
+
+def test_a_stop_in_mid_stream_leaves_nothing_half_done(space: Space) -> None:
+    space.produce(list(People(5, 300).lines(30_000)))
+    worker = space.start()
+    time.sleep(4)
+    code, seconds = space.stop(worker)
+    assert (0, True) == (code, seconds < 10), space.log.read_text()[-3000:]
+    worker = space.start()
+    try:
+        space.wait_until_done(30_000)
+    finally:
+        space.stop(worker)
+    _assert_each_output_once(space)
+
+
+def test_kill_9_at_random_moments_loses_nothing_and_doubles_nothing(space: Space) -> None:
+    draw = random.Random(int(os.environ.get("KILL_SEED", "11")))
+    space.produce(list(People(4, 500).lines(EVENTS)))
+    for _ in range(KILLS):
+        worker = space.start()
+        time.sleep(draw.uniform(2.0, 5.0))
+        _kill_9(worker.pid, draw)
+        worker.wait()
+    worker = space.start()
+    try:
+        space.wait_until_done(EVENTS, within_s=300)
+    finally:
+        space.stop(worker)
+    _assert_each_output_once(space)
+
+
+def _kill_9(pid: int, draw: random.Random) -> None:
+    """The supervisor and its stages, in any order, none of them with a chance to say goodbye."""
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    draw.shuffle(family)
+    for process in family:
+        try:
+            process.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue
+        time.sleep(draw.uniform(0, 0.05))
+
+
+def _assert_each_output_once(space: Space) -> None:
+    digest, counts, sources = space.counts()
+    doubled = {place: count for place, count in Counter(sources).items() if count > 1}
+    assert {} == doubled
+    expected_digest, expected_counts = space.recomputed()
+    assert expected_counts == counts
+    assert expected_digest == digest
