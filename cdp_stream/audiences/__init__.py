@@ -1,0 +1,1 @@
+"""The fourth room: who is in which audience."""

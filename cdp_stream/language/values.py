@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from math import isfinite
 from typing import Any, Final
 
 import orjson
@@ -18,7 +19,6 @@ NUMBER_TEXT_MAX: Final = 64
 """Characters; longer text is never read as a number."""
 
 _NUMBER_TEXT: Final = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?\Z")
-_INFINITIES: Final = (float("inf"), float("-inf"))
 
 
 def lookup(value: Any, path: KeyPath) -> Any:
@@ -38,7 +38,7 @@ def measure(value: Any) -> int | float | None:
     kind = type(value)
     if kind is int:
         if INTEGER_MIN <= value <= INTEGER_MAX:
-            return value  # type: ignore[no-any-return]
+            return int(value)
         try:
             return float(value)
         except OverflowError:
@@ -46,8 +46,8 @@ def measure(value: Any) -> int | float | None:
     if kind is float:
         if value.is_integer() and INTEGER_MIN <= value <= INTEGER_MAX:
             whole = int(value)
-            return whole if whole <= INTEGER_MAX else value  # type: ignore[no-any-return]
-        return value if value == value and value not in _INFINITIES else None  # noqa: PLR0124
+            return whole if whole <= INTEGER_MAX else float(value)
+        return float(value) if isfinite(value) else None
     return None
 
 
@@ -77,13 +77,14 @@ def _number_of(value: Any) -> int | float | None:
     """A number, or text that reads as one."""
     kind = type(value)
     if kind is int or kind is float:
-        return value  # type: ignore[no-any-return]
+        number: int | float = value
+        return number
     if kind is not str or len(value) > NUMBER_TEXT_MAX or _NUMBER_TEXT.match(value) is None:
         return None
     if value.lstrip("+-").isdecimal():
         return int(value)
     number = float(value)
-    return None if number in _INFINITIES else number
+    return number if isfinite(number) else None
 
 
 def _equal(left: Any, right: Any) -> bool:

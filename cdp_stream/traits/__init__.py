@@ -1,0 +1,1 @@
+"""The third room: events are folded into the traits of their profile."""

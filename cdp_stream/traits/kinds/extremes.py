@@ -1,0 +1,54 @@
+"""Trait kinds `min` and `max`: the least and the greatest number. Their state is that number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cdp_stream.language.values import measure
+from cdp_stream.model.time import Instant
+
+Number = int | float
+
+
+class Min:
+    """The least number; anything else is skipped."""
+
+    def zero(self) -> Number | None:
+        """No numbers."""
+        return None
+
+    def add(self, state: Number | None, value: Any, _time: Instant, _message_id: str) -> Number | None:
+        """One more number."""
+        return self.merge(state, measure(value))
+
+    def merge(self, state: Number | None, other: Number | None) -> Number | None:
+        """Both together."""
+        if state is None or other is None:
+            return other if state is None else state
+        return min(state, other)
+
+    def read(self, state: Number | None) -> Number | None:
+        """The number."""
+        return state
+
+
+class Max:
+    """The greatest number; anything else is skipped."""
+
+    def zero(self) -> Number | None:
+        """No numbers."""
+        return None
+
+    def add(self, state: Number | None, value: Any, _time: Instant, _message_id: str) -> Number | None:
+        """One more number."""
+        return self.merge(state, measure(value))
+
+    def merge(self, state: Number | None, other: Number | None) -> Number | None:
+        """Both together."""
+        if state is None or other is None:
+            return other if state is None else state
+        return max(state, other)
+
+    def read(self, state: Number | None) -> Number | None:
+        """The number."""
+        return state
