@@ -13,11 +13,16 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.structs import TopicPartition
 
 from cdp_stream.cli.from_kafka import recompute
 from cdp_stream.cli.topology import load_compiled
+from cdp_stream.errors import BrokerUnavailable
+from cdp_stream.stages.entries import Slice, decode_entry
+from cdp_stream.stream.catch_up import plain_consumer, read_to_end
 from cdp_stream.stream.recompute import running_digest
 from cdp_stream.stream.settings import Settings
+from cdp_stream.stream.topics import TopicNames
 
 SOURCE_PARTITIONS = 4
 
@@ -94,21 +99,29 @@ class Space:
     def recomputed(self) -> tuple[str, dict[str, int]]:
         return asyncio.run(recompute(self.settings, self.compiled))
 
-    def wait_until_done(self, records: int, within_s: float = 120) -> None:
-        """Until the state of both stages has taken `records` source records in."""
+    def wait_until_done(self, records: int, within_s: float = 180) -> None:
+        """Until slices of `records` records stand in the identity log, and the state and topics hold what they say."""
         until = time.monotonic() + within_s
         while time.monotonic() < until:
-            digest, counts = self.recomputed()
-            if asyncio.run(self._decided()) >= records and self.counts()[0] == digest:
-                return
+            try:
+                if asyncio.run(self._sliced()) >= records and self.counts()[0] == self.recomputed()[0]:
+                    return
+            except BrokerUnavailable:
+                pass  # the worker has not created its topics yet
             time.sleep(0.5)
         raise AssertionError(f"not done within {within_s} s; {self.log.read_text()[-3000:]}")
 
-    async def _decided(self) -> int:
-        from cdp_stream.stages.entries import Slice
-        from cdp_stream.stream.recompute import entries_of_space
-
-        total = 0
-        async for _, _, entry, records in entries_of_space(self.settings, self.compiled):
-            total += len(records) if isinstance(entry, Slice) else 0
-        return total
+    async def _sliced(self) -> int:
+        names = TopicNames.of(self.compiled.topology, self.settings)
+        consumer = plain_consumer(self.settings.aiokafka_options())
+        await consumer.start()
+        try:
+            if names.identity_log not in await consumer.topics():
+                return 0
+            starts = {TopicPartition(names.identity_log, 0): 0}
+            entries = [decode_entry(record.value) async for _, record in read_to_end(consumer, starts)]
+        finally:
+            await consumer.stop()
+        slices = [entry for entry in entries if isinstance(entry, Slice)]
+        return len({(part.topic, part.partition, offset) for entry in slices for part in entry.sources
+                    for offset in range(part.start, part.end)})
