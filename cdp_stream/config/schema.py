@@ -1,12 +1,17 @@
-"""JSON Schema and documentation of the topology, generated from the models."""
+"""What the user may write: the topology's JSON Schema and its page in the docs, both made from the models."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Any, Final
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
+from cdp_stream.config.fields import format_duration
 from cdp_stream.config.topology import (
+    SUGGESTED_BLOCKED_VALUES,
     Audience,
     BlockedValue,
     Destination,
@@ -17,40 +22,107 @@ from cdp_stream.config.topology import (
     Trait,
 )
 
+SECTIONS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
+    ("The file", Topology),
+    ("`sources[]`", Source),
+    ("`identity`", Identity),
+    ("`identity.identifiers[]`", Identifier),
+    ("`blocked_values[]`", BlockedValue),
+    ("`traits[]`", Trait),
+    ("`audiences[]`", Audience),
+    ("`destinations[]`", Destination),
+)
+
+_INTRODUCTION: Final = """\
+# Topology
+
+A topology is a folder with a `topology.yaml`: the whole declared setup of a space. `cdp-stream validate` checks it.
+This page is made from the models by `cdp-stream schema --docs docs/topology.md`.
+
+- Durations are a number and a unit: `30d`, `12h`, `15m`, `10s`.
+- `${NAME}` and `${NAME:-default}` in a text are filled from the environment. A variable that is not set and has no
+  default is an error; an empty one takes the default. Values filled in are never shown.
+- Unknown keys are errors, and so are keys given twice.
+"""
+
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of `topology.yaml`."""
-    schema = Topology.model_json_schema()
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "cdp-stream topology"
-    return schema
+    """Give the JSON Schema of `topology.yaml`, as plain JSON values."""
+    schema = Topology.model_json_schema(mode="validation")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "cdp-stream topology"}
+
+
+def json_schema_text() -> str:
+    """Give the JSON Schema as it stands in `topologies/topology.schema.json`."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def topology_markdown() -> str:
-    """Every key as documentation (docs/topology.md)."""
-    parts: tuple[tuple[str, type[BaseModel]], ...] = (
-        ("Top level", Topology),
-        ("`sources[]`", Source),
-        ("`identity`", Identity),
-        ("`identity.identifiers[]`", Identifier),
-        ("`blocked_values[]`", BlockedValue),
-        ("`traits[]`", Trait),
-        ("`audiences[]`", Audience),
-        ("`destinations[]`", Destination),
-    )
+    """Give `docs/topology.md`: every key with its type, default, meaning and an example."""
+    return "\n".join([_INTRODUCTION, *(_section(title, model) for title, model in SECTIONS)])
+
+
+def _section(title: str, model: type[BaseModel]) -> str:
+    definitions = json_schema()["$defs"]
+    properties = model.model_json_schema(mode="validation")["properties"]
     lines = [
-        "# Topology",
+        f"## {title}",
         "",
-        "Every key of `topologies/<name>/topology.yaml`. Generated from the models by `make docs`; do not edit.",
-        "",
+        *([model.__doc__, ""] if model.__doc__ else []),
+        "| key | type | default | meaning | example |",
+        "|---|---|---|---|---|",
     ]
-    for title, model in parts:
-        lines += [f"## {title}", "", "| key | default | meaning |", "|---|---|---|"]
-        for name, field in model.model_fields.items():
-            plain = isinstance(field.default, str | int | bool) or field.default is None
-            default = "required" if field.is_required() else (f"`{field.default}`" if plain else "see below")
-            if field.default == ():
-                default = "empty"
-            lines.append(f"| `{name}` | {default} | {field.description} |")
-        lines.append("")
-    return "\n".join(lines)
+    for key, field in model.model_fields.items():
+        cells = (
+            f"`{key}`",
+            _type(properties[key], definitions),
+            _default(field),
+            field.description or "",
+            f"`{_json((field.examples or [''])[0])}`",
+        )
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def _type(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        return "mapping" if schema["$ref"].split("/")[-1] in definitions else "value"
+    if "anyOf" in schema:
+        kinds = [_type(choice, definitions) for choice in schema["anyOf"] if choice.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
+    if "enum" in schema:
+        return " or ".join(f"`{_plain(value)}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{_plain(schema['const'])}`"
+    if schema.get("type") == "array":
+        items = _type(schema["items"], definitions)
+        return f"list of {items}" if items.startswith("`") else f"list of {items}s"
+    names = {"string": "text", "integer": "number", "boolean": "`true` or `false`"}
+    return names[schema["type"]]
+
+
+def _default(field: FieldInfo) -> str:
+    default = field.default
+    if field.is_required():
+        text = "required"
+    elif default is PydanticUndefined:
+        text = "all defaults" if field.annotation is Identity else "see meaning"
+    elif default is None or default == ():
+        text = "none"
+    elif default is SUGGESTED_BLOCKED_VALUES:
+        text = "`suggested`"
+    elif isinstance(default, tuple) and isinstance(default[0], Identifier):
+        text = ", ".join(f"`{identifier.type}`" for identifier in default)
+    elif field is Identity.model_fields["dedupe_horizon"]:
+        text = f"`{format_duration(default)}`"
+    else:
+        text = f"`{_plain(default)}`"
+    return text
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else _json(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(to_jsonable_python(value), ensure_ascii=False)

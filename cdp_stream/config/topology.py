@@ -1,396 +1,346 @@
-"""The topology: what the user declares. Models of every key, checks across keys, canonical form and version."""
+"""What the user wrote: the typed topology, its canonical form and its version. Pure: no files, no environment."""
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Annotated, Any, Final, Literal, Self
 
 import orjson
-import re2
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
-from cdp_stream.errors import Problem, TopologyError
-from cdp_stream.model.time import DAY_MS, parse_duration
-
-BUILT_IN_TYPES: Final = (
-    "user_id",
-    "email",
-    "android.id",
-    "android.idfa",
-    "android.push_token",
-    "anonymous_id",
-    "braze_id",
-    "cross_domain_id",
-    "ga_client_id",
-    "group_id",
-    "ios.id",
-    "ios.idfa",
-    "ios.push_token",
+from cdp_stream.config.explain import explain, in_order
+from cdp_stream.config.fields import (
+    ITEMS_MAX,
+    Count,
+    DurationText,
+    Exact,
+    IdentifierType,
+    Key,
+    Label,
+    Name,
+    Part,
+    Pattern,
+    Secret,
+    SpaceName,
+    Switch,
+    Text,
+    TopicName,
 )
-"""Identifier types that are read without being declared, in their default order of priority."""
+from cdp_stream.config.relations import find_contradictions, set_later_keys_aside
+from cdp_stream.errors import TopologyError
+from cdp_stream.model.time import DAY_MS
 
-SUGGESTED_BLOCKED: Final = ({"pattern": "^[0-]*$"}, {"exact": "-1"}, {"exact": "null"}, {"exact": "anonymous"})
-"""The documented suggestion: zeroes and dashes only, -1, null, anonymous."""
-
+Call = Literal["identify", "track", "group"]
 Period = Literal["ever", "annually", "monthly", "weekly", "daily"]
-_KEY = re.compile(r"[a-z0-9_]{1,100}\Z")
-_TYPE = re.compile(r"[a-z0-9][a-z0-9_.]{0,63}\Z")
-_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,200}\Z")
+_HIDDEN: Final = "***"
 
 
-def _duration_ms(value: Any) -> Any:
-    return parse_duration(value) if isinstance(value, str) else value
+class Source(Part):
+    """A Kafka topic with raw events."""
 
-
-DurationMs = Annotated[int, BeforeValidator(_duration_ms), Field(ge=0, json_schema_extra={"type": "string"})]
-"""A duration: `7d`, `12h`, `15m`, `10s` in the file, milliseconds in the model."""
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class Source(_Model):
-    """A topic that raw events come from."""
-
-    name: str = Field(description="Name of the source within the space.", examples=["web"], min_length=1)
-    topic: str = Field(description="Kafka topic of raw events; any partitions, any key.", examples=["shop.events"])
-    enabled: bool = Field(default=True, description="False: the topic is not read.")
-    identity: bool = Field(
+    name: Name = Field(description="Name of the source, unique in the topology.", examples=["web"])
+    topic: TopicName = Field(description="Kafka topic that holds its events.", examples=["ecommerce.events"])
+    enabled: Switch = Field(default=True, description="Whether its events are read.", examples=[False])
+    identity: Switch = Field(
         default=True,
-        description="False: its events never map or merge identifiers; they attach to whom their ids name.",
+        description="Whether its events map and merge identifiers. `false`: they only attach to the profile that "
+        "already holds their identifiers.",
+        examples=[False],
     )
-    write_key: str | None = Field(
-        default=None, description="Key of the HTTP intake for this source.", examples=["${WEB_WRITE_KEY}"], repr=False
+    write_key: Secret | None = Field(
+        default=None,
+        description="Key with which senders reach this source over HTTP. Never shown.",
+        examples=["${WEB_WRITE_KEY}"],
     )
 
-    @field_validator("topic")
-    @classmethod
-    def _topic_name(cls, value: str) -> str:
-        return _topic(value)
 
+class BlockedValue(Part):
+    """A value that never becomes an external id: either `exact` or `pattern`."""
 
-class BlockedValue(_Model):
-    """A value that is never promoted to an identifier: one of `exact` and `pattern`."""
-
-    exact: str | None = Field(default=None, description="The value itself.", examples=["anonymous"])
-    pattern: str | None = Field(
-        default=None, description="A regular expression (RE2, linear time).", examples=["^test-"]
+    exact: Exact | None = Field(default=None, description="The value itself.", examples=["anonymous"])
+    pattern: Pattern | None = Field(
+        default=None,
+        description="A linear-time regular expression (RE2), found anywhere in the value.",
+        examples=["^[0-]*$"],
     )
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> Self:
+    def _one_of_both(self) -> Self:
         if (self.exact is None) == (self.pattern is None):
-            raise ValueError("give exactly one of `exact` and `pattern`")
-        if self.pattern is not None:
-            try:
-                re2.compile(self.pattern)
-            except re2.error as error:
-                raise ValueError(f"not a regular expression of RE2: {error}") from error
+            raise PydanticCustomError("blocked_value", "needs one of 'exact' and 'pattern'")
         return self
 
 
-class Identifier(_Model):
-    """An identifier type with its limit; the place in the list is its priority."""
+SUGGESTED_BLOCKED_VALUES: Final = (
+    BlockedValue(pattern="^[0-]*$"),
+    BlockedValue(exact="-1"),
+    BlockedValue(exact="null"),
+    BlockedValue(exact="anonymous"),
+)
+"""The documented suggestions: only zeroes and dashes, `-1`, `null`, `anonymous`."""
 
-    type: str = Field(description="Built-in or custom identifier type.", examples=["user_id", "loyalty_id"])
-    limit: int | None = Field(
-        default=None, ge=1, description="Values a profile may hold; default 1 for user_id, else 5."
+_NAMED_BLOCKED_VALUES: Final[dict[str, tuple[BlockedValue, ...]]] = {"suggested": SUGGESTED_BLOCKED_VALUES, "none": ()}
+
+
+def _read_blocked_values(given: Any) -> Any:
+    if not isinstance(given, str):
+        return given
+    if given not in _NAMED_BLOCKED_VALUES:
+        raise PydanticCustomError("blocked_values", "should be 'suggested', 'none' or a list")
+    return _NAMED_BLOCKED_VALUES[given]
+
+
+BlockedValues = Annotated[
+    tuple[BlockedValue, ...],
+    Field(max_length=ITEMS_MAX),
+    BeforeValidator(
+        _read_blocked_values, json_schema_input_type=Literal["suggested", "none"] | tuple[BlockedValue, ...]
+    ),
+]
+"""Written `suggested`, `none` or a list; held as the list."""
+
+
+class Identifier(Part):
+    """An identifier type and its rules; its place in the list is its priority."""
+
+    type: IdentifierType = Field(
+        description="A built-in type or the name of your own, in snake_case.", examples=["loyalty_id"]
     )
-    period: Period = Field(default="ever", description="The sliding period in which the limit counts.")
-    keys: tuple[str, ...] = Field(
-        default=(), description="Custom types: trait and property keys; default the type itself, in both casings."
+    enabled: Switch = Field(default=True, description="`false` takes a built-in type out.", examples=[False])
+    limit: Count = Field(
+        default_factory=lambda read: 1 if read.get("type") == "user_id" else 5,
+        ge=1,
+        le=1_000_000,
+        description="How many values of this type a profile may accept in the period. "
+        "1 for `user_id`, else 5, unless set.",
+        examples=[5],
     )
-    blocked_values: tuple[BlockedValue, ...] = Field(
-        default=(), description="Values of this type that are never promoted."
+    period: Period = Field(
+        default="ever", description="The sliding period that the limit counts in.", examples=["annually"]
     )
-    enabled: bool = Field(default=True, description="False: the type is not an identifier in this space.")
-
-    @field_validator("type")
-    @classmethod
-    def _type_name(cls, value: str) -> str:
-        if not _TYPE.match(value):
-            raise ValueError(f"{value!r} is not a type name: lower case letters, digits, _ and . only, at most 64")
-        return value
-
-    @property
-    def limit_count(self) -> int:
-        """The limit, with the default filled in."""
-        if self.limit is not None:
-            return self.limit
-        return 1 if self.type == "user_id" else 5
+    keys: tuple[Label, ...] = Field(
+        default=(),
+        max_length=ITEMS_MAX,
+        description="Trait and property keys that hold it, for types of your own. The type itself in snake_case and "
+        "in camelCase, unless set.",
+        examples=[["loyalty_id", "loyaltyId"]],
+    )
+    blocked_values: BlockedValues = Field(
+        default=(),
+        description="Values of this type that never become external ids, in addition to those of all types.",
+        examples=[[{"exact": "test@example.org"}]],
+    )
 
 
-class Identity(_Model):
-    """Rules of the identity graph."""
+_DEFAULT_IDENTIFIERS: Final = (
+    Identifier(type="user_id"),
+    Identifier(type="email"),
+)
 
-    identifiers: tuple[Identifier, ...] = Field(default=(), description="In order of priority, the most trusted first.")
-    blocked_values: Literal["suggested", "none"] | tuple[BlockedValue, ...] = Field(
-        default="suggested", description="For all types: the suggested list, none, or a list of your own."
+
+class Identity(Part):
+    """Rules of identity resolution."""
+
+    identifiers: Annotated[tuple[Identifier, ...], Field(max_length=ITEMS_MAX)] = Field(
+        default=_DEFAULT_IDENTIFIERS,
+        description="Identifier types in order of priority. Built-in types that are not listed stay on with their "
+        "defaults, after the listed ones, alphabetically.",
+        examples=[[{"type": "user_id", "limit": 1}, {"type": "email", "limit": 5, "period": "annually"}]],
+    )
+    blocked_values: BlockedValues = Field(
+        default=SUGGESTED_BLOCKED_VALUES,
+        description="Values that never become external ids, of any type: `suggested` (only zeroes and dashes, `-1`, "
+        "`null`, `anonymous`), `none`, or a list.",
+        examples=[[{"exact": "unknown"}, {"pattern": "^test"}]],
     )
     demotion: Literal["lowest_priority", "minimal"] = Field(
-        default="lowest_priority", description="Which identifier yields when a limit would break."
+        default="lowest_priority",
+        description="Which external id is left out when a limit would be exceeded: the lowest-ranked one on the "
+        "event, or the lowest-ranked one that can cause the conflict.",
+        examples=["minimal"],
     )
-    merges_max: int = Field(default=100, ge=0, description="Merges a profile may have taken part in.")
-    mappings_max: int = Field(default=1000, ge=1, description="External ids a profile may hold.")
-    dedupe_horizon: DurationMs = Field(
+    merges_max: Count = Field(
+        default=100, ge=0, le=1_000_000, description="Merges that a profile may have in its life.", examples=[100]
+    )
+    mappings_max: Count = Field(
+        default=1000, ge=1, le=1_000_000, description="External ids that a profile may hold.", examples=[1000]
+    )
+    dedupe_horizon: DurationText = Field(
         default=7 * DAY_MS, description="How long a message id is remembered, in stream time.", examples=["7d"]
     )
-    email_from_properties: bool = Field(
-        default=True, description="Read `properties.email` of track, page and screen calls as an email."
+    email_from_properties: Switch = Field(
+        default=True, description="Whether `properties.email` of an event is an `email` identifier.", examples=[False]
     )
 
-    @model_validator(mode="after")
-    def _types_once(self) -> Self:
-        names = [identifier.type for identifier in self.identifiers]
-        double = next((name for name in names if names.count(name) > 1), None)
-        if double is not None:
-            raise ValueError(f"identifiers: {double!r} is listed twice")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _no_list_is_the_default(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("identifiers") in ([], ()):
+            return {key: value for key, value in given.items() if key != "identifiers"}
+        return given
 
 
-class Trait(_Model):
+class Trait(Part):
     """A computed trait."""
 
-    key: str = Field(description="Key on the profile; never reused.", examples=["total_spend"])
-    name: str | None = Field(default=None, description="Name for people.")
-    definition: str = Field(
-        description="Scalar expression of the query language.",
+    key: Key = Field(description="Key of the trait on the profile.", examples=["total_spend"])
+    name: Label = Field(
+        default_factory=lambda read: read.get("key", ""),
+        description="Name for people; the key, unless set.",
+        examples=["Total spend"],
+    )
+    definition: Text = Field(
+        description="What is computed, in the definition language.",
         examples=["event('Order Completed').sum(property('revenue'))"],
     )
-    include_anonymous: bool = Field(default=True, description="Also for profiles that have anonymous ids only.")
-    destinations: tuple[str, ...] = Field(default=(), description="Destinations that are told of changes.")
-
-    @field_validator("key")
-    @classmethod
-    def _key_name(cls, value: str) -> str:
-        return _snake_case(value)
-
-
-class Audience(_Model):
-    """An audience."""
-
-    key: str = Field(description="Key on the profile; never reused.", examples=["big_spenders"])
-    name: str | None = Field(default=None, description="Name for people.")
-    definition: str = Field(
-        description="Boolean expression of the query language.", examples=["trait('total_spend') >= 500"]
+    include_anonymous: Switch = Field(
+        default=True, description="Whether profiles with anonymous ids only have it, too.", examples=[False]
     )
-    include_anonymous: bool = Field(default=False, description="Also for profiles that have anonymous ids only.")
-    historical: bool | str = Field(default=True, description="Whether events before its creation count.")
-    destinations: tuple[str, ...] = Field(default=(), description="Destinations that are told of entries and exits.")
-
-    @field_validator("key")
-    @classmethod
-    def _key_name(cls, value: str) -> str:
-        return _snake_case(value)
-
-    @field_validator("historical")
-    @classmethod
-    def _historical(cls, value: bool | str) -> bool | str:
-        return _not_yet(value, True, "historical: false or a duration")
-
-
-class Destination(_Model):
-    """A topic that is told of audiences and traits."""
-
-    name: str = Field(description="Name of the destination within the space.", examples=["crm"], min_length=1)
-    kind: Literal["event", "list"] = Field(default="event", description="`event`: a message per change.")
-    topic: str = Field(description="Kafka topic of the messages.", examples=["shop.dest.crm"])
-    send: tuple[Literal["identify", "track", "group"], ...] = Field(
-        default=("identify", "track"), description="Calls to send per change."
+    destinations: tuple[Name, ...] = Field(
+        default=(),
+        max_length=ITEMS_MAX,
+        description="Names of the destinations that are told of it.",
+        examples=[["crm"]],
     )
-    enter_event: str = Field(default="Audience Entered", description="Event name of an entry.", min_length=1)
-    exit_event: str = Field(default="Audience Exited", description="Event name of an exit.", min_length=1)
-    compute_event: str = Field(default="Trait Computed", description="Event name of a changed trait.", min_length=1)
-    send_mobile_ids: bool = Field(default=False, description="Add device ids to the messages.")
+
+
+class Audience(Part):
+    """A group of profiles, by a rule."""
+
+    key: Key = Field(description="Key of the audience on the profile.", examples=["big_spenders"])
+    name: Label = Field(
+        default_factory=lambda read: read.get("key", ""),
+        description="Name for people; the key, unless set.",
+        examples=["Big spenders"],
+    )
+    definition: Text = Field(
+        description="Who is a member, in the definition language.", examples=["trait('total_spend') >= 500"]
+    )
+    include_anonymous: Switch = Field(
+        default=False, description="Whether profiles with anonymous ids only may be members.", examples=[True]
+    )
+    historical: Literal[True] = Field(
+        default=True, description="Whether events from before the audience was declared count.", examples=[True]
+    )
+    destinations: tuple[Name, ...] = Field(
+        default=(),
+        max_length=ITEMS_MAX,
+        description="Names of the destinations that are told of it.",
+        examples=[["crm"]],
+    )
+
+
+class Destination(Part):
+    """A Kafka topic that is told of traits and audiences."""
+
+    name: Name = Field(description="Name of the destination, unique in the topology.", examples=["crm"])
+    kind: Literal["event"] = Field(default="event", description="One message for every change.", examples=["event"])
+    topic: TopicName = Field(description="Kafka topic that gets the messages.", examples=["ecommerce.dest.crm"])
+    send: Annotated[tuple[Call, ...], Field(min_length=1)] = Field(
+        default=("identify", "track"), description="Calls that are made for a change.", examples=[["track"]]
+    )
+    enter_event: Label = Field(
+        default="Audience Entered", description="Name of the track event for an entry.", examples=["Audience Entered"]
+    )
+    exit_event: Label = Field(
+        default="Audience Exited", description="Name of the track event for an exit.", examples=["Audience Exited"]
+    )
+    compute_event: Label = Field(
+        default="Trait Computed", description="Name of the track event for a trait.", examples=["Trait Computed"]
+    )
+    send_mobile_ids: Switch = Field(
+        default=False, description="Whether ids of the profile's mobile devices go along.", examples=[True]
+    )
     combine: Literal["product", "per_identifier"] = Field(
-        default="product", description="One message per (user_id, email) pair, or per identifier."
+        default="product",
+        description="One message for each pair of user id and email, or one for each identifier.",
+        examples=["per_identifier"],
     )
-    id_sync: Any = Field(default=None, description="Which identifiers to send (not supported yet).")
-    enrich: Any = Field(default=None, description="Traits to add to messages (not supported yet).")
-    rate_per_second: Any = Field(default=None, description="Cap on messages per second (not supported yet).")
-    sync_every: Any = Field(default=None, description="Cadence of list destinations (not supported yet).")
-
-    @field_validator("topic")
-    @classmethod
-    def _topic_name(cls, value: str) -> str:
-        return _topic(value)
-
-    @field_validator("kind")
-    @classmethod
-    def _kind(cls, value: str) -> str:
-        return str(_not_yet(value, "event", "kind: list"))
-
-    @field_validator("id_sync", "enrich", "rate_per_second", "sync_every")
-    @classmethod
-    def _later(cls, value: Any, info: Any) -> Any:
-        return _not_yet(value, None, str(info.field_name))
 
 
-class Topology(_Model):
-    """A space's whole declared setup."""
+_Items = Field(max_length=ITEMS_MAX)
 
-    space: str = Field(
-        description="Name of the space; part of topic names, ids and consumer groups.",
+
+class Topology(Part):
+    """The whole declared setup of a space."""
+
+    space: SpaceName = Field(
+        description="Name of the space; part of the names of topics, ids and consumer groups.",
         examples=["ecommerce-dev"],
-        pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
     )
-    sources: tuple[Source, ...] = Field(description="Where raw events come from.", min_length=1)
-    identity: Identity = Field(Identity(), description="Rules of the identity graph.")  # type: ignore[call-arg]
-    traits: tuple[Trait, ...] = Field(default=(), description="Computed traits.")
-    audiences: tuple[Audience, ...] = Field(default=(), description="Audiences.")
-    destinations: tuple[Destination, ...] = Field(default=(), description="Topics that are told of changes.")
-    partitions: int = Field(
-        default=8, ge=1, le=1024, description="Partitions of the profile stage; fixed for the space's life."
+    sources: Annotated[tuple[Source, ...], Field(min_length=1, max_length=ITEMS_MAX)] = Field(
+        description="Topics with raw events.", examples=[[{"name": "web", "topic": "ecommerce.events"}]]
+    )
+    identity: Identity = Field(
+        default_factory=lambda: Identity.model_validate({}),
+        description="Rules of identity resolution.",
+        examples=[{"demotion": "minimal"}],
+    )
+    traits: Annotated[tuple[Trait, ...], _Items] = Field(
+        default=(),
+        description="Computed traits.",
+        examples=[[{"key": "orders", "definition": "event('Order Completed').count()"}]],
+    )
+    audiences: Annotated[tuple[Audience, ...], _Items] = Field(
+        default=(),
+        description="Audiences.",
+        examples=[[{"key": "buyers", "definition": "trait('orders') >= 1"}]],
+    )
+    destinations: Annotated[tuple[Destination, ...], _Items] = Field(
+        default=(), description="Topics that are told.", examples=[[{"name": "crm", "topic": "ecommerce.dest.crm"}]]
+    )
+    partitions: Count = Field(
+        default=8,
+        ge=1,
+        le=1_024,
+        description="Partitions of the profile stage; fixed for the life of a space.",
+        examples=[8],
     )
 
     @classmethod
-    def from_canonical(cls, plain: Mapping[str, Any]) -> Topology:
-        """The topology of a canonical form."""
-        return cls.model_validate(plain)
-
-
-def canonical(topology: Topology) -> dict[str, Any]:
-    """The topology as plain JSON values, without secrets: a write key becomes a placeholder."""
-    plain = topology.model_dump(mode="json")
-    for source in plain["sources"]:
-        if source["write_key"] is not None:
-            source["write_key"] = "***"
-    return plain
-
-
-def topology_version(topology: Topology) -> str:
-    """16 hex digits: a hash of the canonical form."""
-    return sha256(orjson.dumps(canonical(topology), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+    def from_canonical(cls, form: Mapping[str, Any]) -> Topology:
+        """Read a canonical form back. Raises TopologyError if it is none."""
+        return parse_topology(form, "canonical form")
 
 
 def parse_topology(data: Mapping[str, Any], file: str = "topology") -> Topology:
-    """Check plain values. Raises TopologyError with every problem found, each with its path."""
+    """Read plain values (of YAML or JSON) as a topology.
+
+    Raises TopologyError with every problem, each with its path, the wrong value and, where there is one, the nearest
+    right one. `file` is what the problems are reported under.
+    """
+    plain, problems = set_later_keys_aside(data)
+    problems += find_contradictions(plain)
+    topology = None
     try:
-        topology = Topology.model_validate(data)
+        topology = Topology.model_validate(plain)
     except ValidationError as error:
-        raise TopologyError(file, [_problem(dict(found), data) for found in error.errors()]) from None
-    problems = _cross_checks(topology)
-    if problems:
-        raise TopologyError(file, problems)
+        problems += explain(error, Topology)
+    if topology is None or problems:
+        raise TopologyError(file, in_order(problems))
     return topology
 
 
-def _cross_checks(topology: Topology) -> list[Problem]:
-    problems: list[Problem] = []
-    _once(problems, "sources", "name", [source.name for source in topology.sources])
-    _once(problems, "sources", "topic", [source.topic for source in topology.sources])
-    _once(problems, "destinations", "name", [destination.name for destination in topology.destinations])
-    _once(problems, "destinations", "topic", [destination.topic for destination in topology.destinations])
-    _once(problems, "traits", "key", [trait.key for trait in topology.traits])
-    trait_keys = [trait.key for trait in topology.traits]
-    audience_keys = [audience.key for audience in topology.audiences]
-    _once(problems, "audiences", "key", audience_keys)
-    for number, key in enumerate(audience_keys):
-        if key in trait_keys:
-            problems.append(Problem(f"audiences[{number}].key", f"{key!r} is the key of a trait already"))
-    sources = {source.topic for source in topology.sources}
-    for number, destination in enumerate(topology.destinations):
-        if destination.topic in sources:
-            message = f"{destination.topic!r} is a source's topic; our own output must not be read as events"
-            problems.append(Problem(f"destinations[{number}].topic", message))
-    names = [destination.name for destination in topology.destinations]
-    for where, listed in (("traits", topology.traits), ("audiences", topology.audiences)):
-        for number, item in enumerate(listed):
-            for place, name in enumerate(item.destinations):
-                if name not in names:
-                    path = f"{where}[{number}].destinations[{place}]"
-                    problems.append(Problem(path, f"there is no destination {name!r}", _nearest(name, names)))
-    return problems
+def canonical(topology: Topology) -> dict[str, Any]:
+    """Spell out the topology as plain JSON values: defaults and variables filled in, secrets as placeholders."""
+    form = topology.model_dump(mode="json", exclude_none=True)
+    for source, entry in zip(topology.sources, form["sources"], strict=True):
+        if source.write_key is not None:
+            entry["write_key"] = _placeholder(source, source.write_key)
+    return form
 
 
-def _once(problems: list[Problem], where: str, field: str, values: list[str]) -> None:
-    for number, value in enumerate(values):
-        if value in values[:number]:
-            problems.append(Problem(f"{where}[{number}].{field}", f"{value!r} is used twice"))
+def topology_version(topology: Topology) -> str:
+    """Name this topology by 16 hex digits, equal for topologies that differ in secrets or in layout only."""
+    return sha256(orjson.dumps(canonical(topology), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 
-def _problem(found: dict[str, Any], data: Mapping[str, Any]) -> Problem:
-    location: tuple[Any, ...] = found["loc"]
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-    kind = found["type"]
-    if kind == "extra_forbidden":
-        parent = path.rpartition(".")[0]
-        return Problem(
-            path,
-            f"unknown key {location[-1]!r}",
-            _nearest(str(location[-1]), _keys_at(location[:-1]))
-            or (f"remove it from {parent}" if parent else "remove it"),
-        )
-    message = str(found["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-    value = _value_at(data, location)
-    if kind == "missing":
-        return Problem(path, "is required")
-    if kind in (
-        "literal_error",
-        "string_pattern_mismatch",
-        "int_parsing",
-        "greater_than_equal",
-        "less_than_equal",
-        "string_type",
-        "bool_parsing",
-        "bool_type",
-        "int_type",
-        "tuple_type",
-        "model_type",
-    ):
-        allowed = re.findall(r"'([^']+)'", message) if kind == "literal_error" else []
-        shown = "***" if location and location[-1] == "write_key" else repr(value)[:80]
-        return Problem(path, f"{shown} is not allowed here; it should be {message}", _nearest(str(value), allowed))
-    return Problem(path, message)
-
-
-def _value_at(data: Any, location: tuple[Any, ...]) -> Any:
-    for part in location:
-        try:
-            data = data[part]
-        except (KeyError, IndexError, TypeError):
-            return data
-    return data
-
-
-def _keys_at(location: tuple[Any, ...]) -> list[str]:
-    """The known keys of the model at a place."""
-    models: dict[str, type[BaseModel]] = {
-        "sources": Source,
-        "identity": Identity,
-        "identifiers": Identifier,
-        "blocked_values": BlockedValue,
-        "traits": Trait,
-        "audiences": Audience,
-        "destinations": Destination,
-    }
-    names = [part for part in location if isinstance(part, str) and part in models]
-    model = models[names[-1]] if names else Topology
-    return list(model.model_fields)
-
-
-def _nearest(name: str, known: list[str]) -> str | None:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else None
-
-
-def _not_yet(value: Any, fine: Any, what: str) -> Any:
-    if value != fine:
-        raise ValueError(f"{what} is not supported yet")
-    return value
-
-
-def _topic(value: str) -> str:
-    if not _TOPIC.match(value):
-        raise ValueError(f"{value!r} is not a topic name: letters, digits, '.', '_' and '-' only")
-    return value
-
-
-def _snake_case(value: str) -> str:
-    if not _KEY.match(value):
-        raise ValueError(f"{value!r} is not a key: lower case letters, digits and _ only")
-    return value
+def _placeholder(source: Source, write_key: SecretStr) -> str:
+    written = source.written("write_key")
+    if written is not None:
+        return written
+    value = write_key.get_secret_value()
+    # A canonical form that was read back holds the placeholder itself.
+    return value if value.startswith("${") and value.endswith("}") else _HIDDEN

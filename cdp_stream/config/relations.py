@@ -1,0 +1,165 @@
+"""What the user wrote, seen as a whole: names that clash, names that lead nowhere, keys that a later version brings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from cdp_stream.config.explain import nearest, shown
+from cdp_stream.config.fields import BUILT_IN_IDENTIFIER_TYPES
+from cdp_stream.errors import Problem
+
+_LATER: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
+    "traits": {"where": ()},
+    "audiences": {"where": (), "historical": (True,)},
+    "destinations": {
+        "kind": ("event",),
+        "id_sync": (None, [], {}),
+        "enrich": (None, [], {}),
+        "rate_per_second": (None,),
+        "sync_every": (None,),
+    },
+}
+"""Keys of list entries that are known and not supported yet, each with the values that ask for nothing."""
+_ONLY_LATER_VALUES: Final = {"kind": ("list",)}
+"""Of these keys only the named values are of a later version; any other value is simply wrong."""
+_KEPT: Final = frozenset({"kind", "historical"})
+
+_INTERNAL_TOPICS: Final = (
+    "identity-log",
+    "profile-changes",
+    "shipments",
+    "ledger",
+    "trait-changes",
+    "audience-changes",
+    "dead-letters",
+    "identity.changelog",
+    "profiles.changelog",
+)
+
+
+def set_later_keys_aside(data: Any) -> tuple[Any, list[Problem]]:
+    """The data without what later versions bring, and a problem for each of it that asks for something."""
+    if not isinstance(data, Mapping):
+        return data, []
+    plain = dict(data)
+    problems: list[Problem] = []
+    for section, later in _LATER.items():
+        entries = plain.get(section)
+        if isinstance(entries, list | tuple):
+            plain[section] = [
+                _without_later(f"{section}[{place}]", entry, later, problems) if isinstance(entry, Mapping) else entry
+                for place, entry in enumerate(entries)
+            ]
+    return plain, problems
+
+
+def _without_later(
+    path: str, entry: Mapping[Any, Any], later: Mapping[str, tuple[Any, ...]], problems: list[Problem]
+) -> dict[Any, Any]:
+    plain = dict(entry)
+    for key, value in entry.items():
+        if key not in later:
+            continue
+        harmless = any(value is nothing or value == nothing for nothing in later[key])
+        wrong = not harmless and key in _ONLY_LATER_VALUES and value not in _ONLY_LATER_VALUES[key]
+        if not harmless and not wrong:
+            what = f"'{key}: {str(shown(value)).strip(chr(39))}'" if key in _KEPT else f"'{key}'"
+            hint = "write the rule as 'definition'" if key == "where" else None
+            problems.append(Problem(f"{path}.{key}", f"{what} is not supported yet", hint))
+        if not wrong and not (harmless and key in _KEPT):
+            del plain[key]
+    return plain
+
+
+def find_contradictions(data: Any) -> list[Problem]:
+    """What is wrong between the parts of a topology; parts that are malformed in themselves are passed over."""
+    if not isinstance(data, Mapping):
+        return []
+    problems: list[Problem] = []
+    problems += _twice("name", _texts(data, "sources", "name"))
+    problems += _twice("name", _texts(data, "destinations", "name"))
+    problems += _twice("topic", [*_texts(data, "sources", "topic"), *_texts(data, "destinations", "topic")])
+    problems += _twice("key", [*_texts(data, "traits", "key"), *_texts(data, "audiences", "key")])
+    problems += _identifiers(data.get("identity"))
+    problems += _destinations_known(data)
+    problems += _topics_free(data)
+    problems += _calls_once(data)
+    return problems
+
+
+def _entries(data: Mapping[str, Any], section: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    entries = data.get(section)
+    if isinstance(entries, list | tuple):
+        for place, entry in enumerate(entries):
+            if isinstance(entry, Mapping):
+                yield f"{section}[{place}]", entry
+
+
+def _texts(data: Mapping[str, Any], section: str, key: str) -> list[tuple[str, str]]:
+    return [(f"{path}.{key}", entry[key]) for path, entry in _entries(data, section) if isinstance(entry.get(key), str)]
+
+
+def _twice(what: str, places: list[tuple[str, str]]) -> list[Problem]:
+    first: dict[str, str] = {}
+    problems = []
+    for path, value in places:
+        if value in first:
+            problems.append(Problem(path, f"the {what} {shown(value)} is used already, at {first[value]}"))
+        else:
+            first[value] = path
+    return problems
+
+
+def _identifiers(identity: Any) -> list[Problem]:
+    if not isinstance(identity, Mapping):
+        return []
+    places = [(f"identity.{path}", value) for path, value in _texts(identity, "identifiers", "type")]
+    problems = _twice("type", places)
+    for path, entry in _entries(identity, "identifiers"):
+        if entry.get("type") in BUILT_IN_IDENTIFIER_TYPES and entry.get("keys"):
+            problems.append(
+                Problem(
+                    f"identity.{path}.keys", f"the built-in type {shown(entry['type'])} has fixed places, no 'keys'"
+                )
+            )
+    return problems
+
+
+def _destinations_known(data: Mapping[str, Any]) -> list[Problem]:
+    known = [name for _, name in _texts(data, "destinations", "name")]
+    problems = []
+    for section in ("traits", "audiences"):
+        for path, entry in _entries(data, section):
+            named = entry.get("destinations")
+            if not isinstance(named, list | tuple):
+                continue
+            places = [(f"{path}.destinations[{n}]", name) for n, name in enumerate(named) if isinstance(name, str)]
+            problems += [
+                Problem(place, f"there is no destination {shown(name)}", nearest(name, known) or _choices(known))
+                for place, name in places
+                if name not in known
+            ]
+    return problems
+
+
+def _choices(known: list[str]) -> str:
+    return "there are: " + ", ".join(map(shown, known)) if known else "no destinations are declared"
+
+
+def _topics_free(data: Mapping[str, Any]) -> list[Problem]:
+    taken = {f"{data.get('space')}.{name}" for name in _INTERNAL_TOPICS}
+    places = [*_texts(data, "sources", "topic"), *_texts(data, "destinations", "topic")]
+    return [
+        Problem(path, f"the topic {shown(topic)} is one of the space's own") for path, topic in places if topic in taken
+    ]
+
+
+def _calls_once(data: Mapping[str, Any]) -> list[Problem]:
+    problems = []
+    for path, entry in _entries(data, "destinations"):
+        calls = entry.get("send")
+        if isinstance(calls, list | tuple):
+            places = [(f"{path}.send[{n}]", call) for n, call in enumerate(calls) if isinstance(call, str)]
+            problems += _twice("call", places)
+    return problems
