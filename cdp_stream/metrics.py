@@ -33,18 +33,34 @@ class MetricRow:
 
 TABLE: Final[tuple[MetricRow, ...]] = (
     MetricRow(
-        "histogram", "cdp_resolve_seconds", (),
-        "Resolve latency of a step: taken from the log, decided, outputs acknowledged, state stored", _SECONDS,
+        "histogram",
+        "cdp_resolve_seconds",
+        (),
+        "Resolve latency of a step: taken from the log, decided, outputs acknowledged, state stored",
+        _SECONDS,
     ),
-    MetricRow("histogram", "cdp_resolve_acked_seconds", (), "The same, up to the acknowledgement of the outputs", _SECONDS),
     MetricRow(
-        "histogram", "cdp_end_to_end_seconds", (),
-        "From the Kafka timestamp of a step's oldest and newest source record to its stored resolution", _SECONDS,
+        "histogram", "cdp_resolve_acked_seconds", (), "The same, up to the acknowledgement of the outputs", _SECONDS
     ),
-    MetricRow("histogram", "cdp_profile_step_seconds", (), "A step of the profile stage: taken, acknowledged, stored", _SECONDS),
+    MetricRow(
+        "histogram",
+        "cdp_end_to_end_seconds",
+        (),
+        "From the Kafka timestamp of a step's oldest and newest source record to its stored resolution",
+        _SECONDS,
+    ),
+    MetricRow(
+        "histogram",
+        "cdp_profile_step_seconds",
+        (),
+        "A step of the profile stage: taken, acknowledged, stored",
+        _SECONDS,
+    ),
     MetricRow("histogram", "cdp_step_records", (), "Source records in a step", _SIZES),
     MetricRow("counter", "cdp_events_total", ("type", "outcome"), "Events by type and outcome (resolved, duplicate)"),
-    MetricRow("counter", "cdp_duplicates_total", (), "Events whose message id was seen before, within the dedupe horizon"),
+    MetricRow(
+        "counter", "cdp_duplicates_total", (), "Events whose message id was seen before, within the dedupe horizon"
+    ),
     MetricRow("counter", "cdp_dead_letters_total", ("reason",), "Unusable records by reason"),
     MetricRow("counter", "cdp_decisions_total", ("decision",), "Ledger rows by decision (profile_created, …)"),
     MetricRow("counter", "cdp_profiles_created_total", (), "Profiles created"),
@@ -52,7 +68,12 @@ TABLE: Final[tuple[MetricRow, ...]] = (
     MetricRow("counter", "cdp_demotions_total", (), "Identifiers left out of an event because a limit would break"),
     MetricRow("counter", "cdp_violations_total", ("violation",), "Rule violations by their documented names"),
     MetricRow("gauge", "cdp_source_lag_records", (), "Source records not yet decided"),
-    MetricRow("gauge", "cdp_stage_lag_messages", ("stage", "partition"), "Messages between a stage's state and its input's end"),
+    MetricRow(
+        "gauge",
+        "cdp_stage_lag_messages",
+        ("stage", "partition"),
+        "Messages between a stage's state and its input's end",
+    ),
     MetricRow("gauge", "cdp_stream_time_seconds", (), "Stream time (`now`) of the identity stage"),
     MetricRow("gauge", "cdp_profiles", (), "Profiles ever created, absorbed ones included"),
     MetricRow("gauge", "cdp_parked_profiles", ("partition",), "Profiles that wait for the state of one they absorb"),

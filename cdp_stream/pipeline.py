@@ -23,7 +23,14 @@ from msgspec import Struct
 
 from cdp_stream.audiences.evaluate import evaluate
 from cdp_stream.config.topology import Topology, topology_version
-from cdp_stream.destinations.route import Routes, compile_routes, merge_open, merge_told, route_memberships, route_traits
+from cdp_stream.destinations.route import (
+    Routes,
+    compile_routes,
+    merge_open,
+    merge_told,
+    route_memberships,
+    route_traits,
+)
 from cdp_stream.errors import TopologyError
 from cdp_stream.identity.resolve import resolve_event as resolve_identity
 from cdp_stream.identity.rules import IdentityRules, compile_rules
@@ -101,9 +108,7 @@ def _mergers(
     survivor = resolution.profile.id
     common: dict[str, Any] = {"index": 0, "record": record, "now": now}
     about: dict[str, Any] = {"message_id": event.message_id, "time": event.time}
-    changes.extend(
-        Absorbed(profile_id=absorbed, into=survivor, **about, **common) for absorbed in resolution.absorbed
-    )
+    changes.extend(Absorbed(profile_id=absorbed, into=survivor, **about, **common) for absorbed in resolution.absorbed)
     changes.append(Absorbs(profile_id=survivor, absorbed=resolution.absorbed, **about, **common))
 
 

@@ -272,13 +272,15 @@ def _latency(port: int) -> str:
 
     from prometheus_client.parser import text_string_to_metric_families
 
-    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:  # noqa: S310 - our own page
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         text = answer.read().decode()
     buckets: list[tuple[float, float]] = []
     for family in text_string_to_metric_families(text):
         if family.name == "cdp_resolve_seconds":
             buckets = [
-                (float(sample.labels["le"]), sample.value) for sample in family.samples if sample.name.endswith("_bucket")
+                (float(sample.labels["le"]), sample.value)
+                for sample in family.samples
+                if sample.name.endswith("_bucket")
             ]
     total = buckets[-1][1] if buckets else 0
     if not total:

@@ -26,10 +26,7 @@ def explain_line(what: str, record: RawRecord, subject: Any) -> str:
 
 
 def _outcome(event: Event, outcome: IdentityOutcome) -> str:
-    parts = []
-    for resolution in (outcome.user, outcome.account):
-        if resolution is not None:
-            parts.append(_resolution(resolution))
+    parts = [_resolution(resolution) for resolution in (outcome.user, outcome.account) if resolution is not None]
     reasons = [
         f"{decision.violation}: " + ", ".join(f"{i.type} {i.value}" for i in decision.demoted or decision.identifiers)
         for decision in outcome.decisions

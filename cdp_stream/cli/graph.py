@@ -48,8 +48,13 @@ def write_graph(found: dict[str, Any], path: Path) -> None:
 
 def _svg(graph: nx.Graph) -> str:
     """A radial drawing: the profile in the middle, what belongs to it around it."""
-    places = nx.shell_layout(graph, [[node for node, data in graph.nodes(data=True) if data["kind"] == "profile"],
-                                     [node for node, data in graph.nodes(data=True) if data["kind"] != "profile"]])
+    places = nx.shell_layout(
+        graph,
+        [
+            [node for node, data in graph.nodes(data=True) if data["kind"] == "profile"],
+            [node for node, data in graph.nodes(data=True) if data["kind"] != "profile"],
+        ],
+    )
     half = _SIZE / 2
     spot = {node: (half + x * (half - _MARGIN), half + y * (half - _MARGIN)) for node, (x, y) in places.items()}
     lines = [

@@ -76,7 +76,9 @@ def _from_kafka(profile: str, topology: Path | None) -> dict[str, Any] | None:
 def _show(found: dict[str, Any]) -> None:
     click.echo(f"{found['id']}  ({found['collection']}, created {found['created']})")
     sections = {
-        "external ids": [f"{known['type']}: {known['id']}  since {known['first_seen']}" for known in found["external_ids"]],
+        "external ids": [
+            f"{known['type']}: {known['id']}  since {known['first_seen']}" for known in found["external_ids"]
+        ],
         "traits": [f"{key}: {orjson.dumps(value).decode()}" for key, value in found["traits"].items()],
         "audiences": found["audiences"],
         "absorbed": found["absorbed"],

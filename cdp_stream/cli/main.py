@@ -26,11 +26,11 @@ _COMMANDS = {
 class _Lazy(click.Group):
     """Imports a command when it is asked for, so that `--help` answers at once."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the signature is click's
         """Names, in the order of a first use."""
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
         """The command, or None."""
         if cmd_name not in _COMMANDS:
             return None

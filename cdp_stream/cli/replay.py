@@ -25,14 +25,16 @@ from cdp_stream.testing.replay import OutputFiles, Replay, records_of
 @click.argument("topology", type=click.Path(path_type=Path))
 @click.option("--events", "events", help="JSONL file of events, or - for standard input; default: the topology's own.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write every output topic and the profiles as JSONL here.")
-@click.option("--state", type=click.Path(path_type=Path), help="Keep the state in this folder (RocksDB), for `inspect`.")
+@click.option(
+    "--state", type=click.Path(path_type=Path), help="Keep the state in this folder (RocksDB), for `inspect`."
+)
 @click.option("--partitions", type=click.IntRange(1, 1024), help="Partitions of the profile stage.")
 @click.option("--step-size", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Events a step.")
 @click.option("--explain", is_flag=True, help="Print each decision with its reason.")
 @click.option("--from-kafka", is_flag=True, help="Recompute a running space from its identity log and sources.")
 @click.option("--compare", is_flag=True, help="With --from-kafka: also digest the running space's topics and state.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def replay(  # noqa: PLR0913 - one parameter an option
+def replay(  # noqa: PLR0913, PLR0917 - one parameter an option
     topology: Path,
     events: str | None,
     out: Path | None,

@@ -64,7 +64,8 @@ class _Collector:
 
 def extract(event: Event, rules: IdentityRules, registered: tuple[str, ...]) -> Extraction:
     """All identifiers of the event. Order of locations: top level, traits / properties, context.traits, device,
-    integrations, externalIds (public page "identity-resolution-onboarding")."""
+    integrations, externalIds (public page "identity-resolution-onboarding").
+    """
     context = event.context
     listed = _external_ids(context) if "externalIds" in context else ()
     new = _new_types(listed, rules, registered)
@@ -81,9 +82,7 @@ def extract(event: Event, rules: IdentityRules, registered: tuple[str, ...]) -> 
     if event.type == "group":
         accounts.add((("group_id", event.group_id),))
         accounts.add((item["type"], item["id"]) for item in listed if item["collection"] == "accounts")
-    return Extraction(
-        tuple(users.found), tuple(accounts.found), tuple(users.blocked), tuple(accounts.blocked), new
-    )
+    return Extraction(tuple(users.found), tuple(accounts.found), tuple(users.blocked), tuple(accounts.blocked), new)
 
 
 def _keyed(values: Mapping[str, Any], rules: IdentityRules, *, email: bool) -> list[tuple[str, Any]]:
@@ -147,9 +146,7 @@ def _external_ids(context: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _new_types(
-    listed: Iterable[dict[str, Any]], rules: IdentityRules, registered: tuple[str, ...]
-) -> tuple[str, ...]:
+def _new_types(listed: Iterable[dict[str, Any]], rules: IdentityRules, registered: tuple[str, ...]) -> tuple[str, ...]:
     known = rules.ranks(registered)
     new = sorted({item["type"] for item in listed} - set(known) - rules.disabled)
     return tuple(new[: max(0, REGISTERED_TYPES_MAX - len(registered))])

@@ -35,7 +35,7 @@ def resolve_event(event: Event, state: GraphState, rules: IdentityRules) -> Iden
         if known is not None:
             return IdentityOutcome(user=Resolution(known))
     if not event.identity:
-        return _attach(event, extraction, state, rules)
+        return _attach(extraction, state, rules)
     walk = _Walk(event, state, rules, extraction)
     walk.registered(extraction.registered)
     user = walk.resolve(USERS, extraction.users, extraction.blocked)
@@ -54,7 +54,7 @@ def _known(ids: Sequence[ExternalId], state: GraphState) -> GraphProfile | None:
     return None if owner is None else state.profile(owner)
 
 
-def _attach(event: Event, extraction: Extraction, state: GraphState, rules: IdentityRules) -> IdentityOutcome:
+def _attach(extraction: Extraction, state: GraphState, rules: IdentityRules) -> IdentityOutcome:
     """An event of a source without identity: it goes where its known ids point, and changes nothing."""
     ranks = rules.ranks(state.registered_types)
     found: dict[Collection, Resolution | None] = {}
@@ -270,9 +270,7 @@ class _Walk:
         """At a cap: no merge; the event goes to the profile of its highest-ranked matched id, new ids still map."""
         ranked = sorted(ids, key=lambda external_id: self.ranks[external_id.type])
         owner = next(o for i in ranked if (o := self.state.owner(collection, i)) is not None)
-        self.decisions.append(
-            Decision("cap_reached", owner, collection, identifiers=tuple(ids), violation=violation)
-        )
+        self.decisions.append(Decision("cap_reached", owner, collection, identifiers=tuple(ids), violation=violation))
         return self._add(self.profile(owner), ids)
 
     def _relink(self, absorbed: GraphProfile, survivor: ProfileId) -> None:

@@ -140,9 +140,11 @@ def _casings(type_: str) -> tuple[str, ...]:
 def _blocked(values: Any) -> Blocked:
     if values == "none":
         return Blocked(frozenset(), ())
-    pairs = _SUGGESTED if values == "suggested" else [
-        ("exact", value.exact) if value.exact is not None else ("pattern", value.pattern) for value in values
-    ]
+    pairs = (
+        _SUGGESTED
+        if values == "suggested"
+        else [("exact", value.exact) if value.exact is not None else ("pattern", value.pattern) for value in values]
+    )
     return Blocked(
         frozenset(value for kind, value in pairs if kind == "exact"),
         tuple(re2.compile(value) for kind, value in pairs if kind == "pattern"),

@@ -15,7 +15,7 @@ _INT_MAX: Final = 2**64 - 1
 _DEVICE_IDS: Final = ("id", "token", "advertisingId")
 
 
-class Refused(Exception):  # noqa: N818 - not an error: the way out of nested checks, caught in decode
+class Refused(Exception):
     """The record becomes this dead letter."""
 
     def __init__(self, reason: DeadLetterReason, field: str | None, detail: str) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from cdp_stream.intake.checks import Refused, check_tree, context_of, id_of, mapping_of, promoted_ids, time_of
-from cdp_stream.model.event import DeadLetter, Event, RawRecord
+from cdp_stream.model.event import DeadLetter, Event, EventType, RawRecord
 from cdp_stream.model.ids import derived_message_id
 
 RECORD_BYTES_MAX: Final = 32 * 1024
@@ -17,7 +17,14 @@ MESSAGE_ID_LENGTH_MAX: Final = 100
 DEPTH_MAX: Final = 64
 PROPERTIES_MAX: Final = 300
 TRAITS_MAX: Final = 299
-_TYPES: Final = frozenset(("identify", "track", "page", "screen", "group", "alias"))
+_TYPES: Final[dict[str, EventType]] = {
+    "identify": "identify",
+    "track": "track",
+    "page": "page",
+    "screen": "screen",
+    "group": "group",
+    "alias": "alias",
+}
 _SUSPECT_NUMBER: Final = re.compile(rb"\d{18}|[0-9.][eE]")
 _SUSPECT_TEXT: Final = re.compile(rb"\\[uU][dD]")
 
@@ -51,7 +58,9 @@ def decode(record: RawRecord) -> Event | DeadLetter:
     """The event in a source record, or why it is none. Fields follow the public tracking spec ("spec/common")."""
     raw = record.value
     if not raw:
-        return DeadLetter("not_json", None, "the record is empty (a tombstone)" if raw is None else "the value is empty")
+        return DeadLetter(
+            "not_json", None, "the record is empty (a tombstone)" if raw is None else "the value is empty"
+        )
     if len(raw) > RECORD_BYTES_MAX:
         return DeadLetter("too_large", None, f"{len(raw)} bytes; at most {RECORD_BYTES_MAX} are taken")
     try:
@@ -66,7 +75,7 @@ def decode(record: RawRecord) -> Event | DeadLetter:
         return _undecodable(raw, error)
 
 
-def _undecodable(raw: bytes, error: Exception) -> DeadLetter:
+def _undecodable(raw: bytes, error: Exception) -> DeadLetter:  # noqa: PLR0911 - one line a reason
     """Why these bytes are not an event object."""
     if isinstance(error, RecursionError):
         return DeadLetter("too_deep", None, f"nested deeper than {DEPTH_MAX} levels")
@@ -90,10 +99,10 @@ def _undecodable(raw: bytes, error: Exception) -> DeadLetter:
 
 
 def _event(wire: _Wire, record: RawRecord) -> Event | DeadLetter:
-    type_ = wire.type
-    if type_ is not None and not isinstance(type_, str):
+    if wire.type is not None and not isinstance(wire.type, str):
         return DeadLetter("wrong_type", "type", "must be a text")
-    if type_ not in _TYPES:
+    type_ = _TYPES.get(wire.type or "")
+    if type_ is None:
         return DeadLetter("unknown_type", "type", "must be identify, track, page, screen, group or alias")
     integrations = mapping_of(wire.integrations, "integrations")
     if integrations.get("Personas") is False:

@@ -33,7 +33,7 @@ from cdp_stream.language.nodes import (
     Scalar,
     TraitRef,
 )
-from cdp_stream.language.values import measure
+from cdp_stream.language.values import NUMBER_TEXT_MAX, measure
 
 PRIMARY_EXPRESSIONS_MAX: Final = 50
 """Comparisons in one definition, those inside `where()` counted."""
@@ -81,7 +81,7 @@ _SEPARATOR: Final = re.compile(r"(?<!\\)\.")
 _LITERAL_DOT: Final = re.compile(r"\\+\.")
 
 
-class _Refused(Exception):  # noqa: N818 - never leaves this module
+class _Refused(Exception):
     def __init__(self, at: Any, message: str, suggestion: str | None = None) -> None:
         at = at.meta if isinstance(at, Tree) else at
         super().__init__(f"line {at.line}, column {at.column}: {message}")
@@ -355,10 +355,10 @@ def _key_path(at: Token, text: str) -> KeyPath:
 
 
 def _number(token: Token) -> int | float:
-    plain = float(token) if any(mark in token for mark in ".eE") else int(token)
-    number = measure(plain)
+    plain = str(token) if len(token) <= NUMBER_TEXT_MAX else "inf"
+    number = measure(int(plain) if plain.lstrip("-").isdecimal() else float(plain))
     if number is None:
-        raise _Refused(token, f"{token} is too large a number")
+        raise _Refused(token, f"{token} is too long or too large a number")
     return number
 
 

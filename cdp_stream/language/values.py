@@ -12,8 +12,8 @@ import orjson
 from cdp_stream.language.nodes import KeyPath, Operator
 
 INTEGER_MIN: Final = -(2**63)
-INTEGER_MAX: Final = 2**63 - 1
-"""Integers beyond 64 bits are kept as floats: JSON readers and MessagePack have no room for them."""
+INTEGER_MAX: Final = 2**64 - 1
+"""Whole numbers outside of 64 bits, signed or not, are kept as floats: JSON and MessagePack have no room for them."""
 
 NUMBER_TEXT_MAX: Final = 64
 """Characters; longer text is never read as a number."""
@@ -45,8 +45,7 @@ def measure(value: Any) -> int | float | None:
             return None
     if kind is float:
         if value.is_integer() and INTEGER_MIN <= value <= INTEGER_MAX:
-            whole = int(value)
-            return whole if whole <= INTEGER_MAX else float(value)
+            return int(value)
         return float(value) if isfinite(value) else None
     return None
 

@@ -32,7 +32,8 @@ Combination = tuple[tuple[str, str], ...]
 
 class ProfileState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """All the profile stage knows of one profile. A new value replaces it; it is never changed in place,
-    and neither are the dicts inside it."""
+    and neither are the dicts inside it.
+    """
 
     id: ProfileId
     collection: Collection

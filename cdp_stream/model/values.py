@@ -19,6 +19,5 @@ def canonical_id(value: Any) -> str | None:
     if type(value) is float:
         if value.is_integer():
             return str(int(value))
-        text = f"{value:.17f}".rstrip("0") if abs(value) < 1e-4 else repr(value)
-        return text
+        return f"{value:.17f}".rstrip("0") if abs(value) < 1e-4 else repr(value)
     raise TypeError(type(value).__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -112,7 +112,9 @@ class GraphDraft:
         writes = self._writes
         if self._marks:
             hour = now // HOUR_MS
-            writes[b"%s%s%s" % (_MARKS_OF_HOUR, hour.to_bytes(8, "big"), step.to_bytes(8, "big"))] = b"".join(self._marks)
+            writes[b"%s%s%s" % (_MARKS_OF_HOUR, hour.to_bytes(8, "big"), step.to_bytes(8, "big"))] = b"".join(
+                self._marks
+            )
         self._expire_marks(writes, now - horizon)
         self._writes, self._marks = {}, []
         return writes
@@ -134,7 +136,8 @@ class GraphDraft:
 
     def trim_caches(self) -> None:
         """Keep the caches within bounds. Only after a commit: until then they hold what the store has not."""
-        for cache in (*self._owners.values(), self._profiles):
+        caches: list[dict[Any, Any]] = [*self._owners.values(), self._profiles]
+        for cache in caches:
             if len(cache) > CACHE_ENTRIES_MAX:
-                for key in list(cache)[: len(cache) // 2]:  # type: ignore[call-overload]
-                    del cache[key]  # type: ignore[attr-defined]
+                for key in list(cache)[: len(cache) // 2]:
+                    del cache[key]

@@ -336,5 +336,3 @@ def first_topology(topology: CompiledTopology, clock: Instant) -> Control:
     """The control that puts a space's first topology in force."""
     version = topology_version(topology.topology)
     return Control(clock=clock, control="apply", id=f"first-{version}", topology=canonical(topology.topology))
-
-

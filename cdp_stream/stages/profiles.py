@@ -15,7 +15,15 @@ from msgspec import Struct, field
 
 from cdp_stream.config.topology import Topology
 from cdp_stream.errors import LogContradiction
-from cdp_stream.model.change import Absorbed, Absorbs, Clock, ProfileChange, ProfileChanges, ProfileEvent, TopologyApplied
+from cdp_stream.model.change import (
+    Absorbed,
+    Absorbs,
+    Clock,
+    ProfileChange,
+    ProfileChanges,
+    ProfileEvent,
+    TopologyApplied,
+)
 from cdp_stream.model.ids import ProfileId
 from cdp_stream.model.ports import Store
 from cdp_stream.model.profile import Cause, ProfileState

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 
@@ -58,7 +59,8 @@ class RocksStore:
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All pairs whose key begins with `prefix`, in byte order of the key."""
-        for key, value in self._db.items(from_key=prefix):
+        pairs: Any = self._db.items(from_key=prefix)
+        for key, value in pairs:
             if not key.startswith(prefix):
                 return
             yield key, value

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, Protocol
 
 import faust
@@ -14,7 +15,6 @@ from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import MESSAGE_BYTES_MAX
 
 log = logging.getLogger("cdp_stream.app")
-
 
 
 class PartitionOwner(Protocol):
@@ -103,7 +103,7 @@ def build_app(settings: Settings, group: str, topic: str, make_owner: Callable[[
         web_enabled=False,
         worker_redirect_stdouts=False,
         loghandlers=[],
-        datadir=os.path.join(settings.data_dir, "faust"),
+        datadir=str(Path(settings.data_dir) / "faust"),
     )
     channel = app.topic(topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
@@ -123,7 +123,5 @@ def build_app(settings: Settings, group: str, topic: str, make_owner: Callable[[
         for partition in sorted(wanted):
             owners.start(partition)
 
-    app.on_partitions_assigned.connect(assigned)
+    app.on_partitions_assigned.connect(assigned)  # type: ignore[arg-type]
     return app, owners
-
-

@@ -125,7 +125,14 @@ def kafka_jars(environ: Mapping[str, str] = os.environ) -> Path:
             return libs
         sys.stderr.write(f"fetching Apache Kafka {KAFKA_VERSION} with Maven (54 MB, once) …\n")
         (folder / "pom.xml").write_text(_POM.format(version=KAFKA_VERSION), encoding="utf-8")
-        command = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={libs}"]
+        command = [
+            "mvn",
+            "-q",
+            "-B",
+            "dependency:copy-dependencies",
+            "-DincludeScope=runtime",
+            f"-DoutputDirectory={libs}",
+        ]
         try:
             done = subprocess.run(command, cwd=folder, capture_output=True, timeout=_DOWNLOAD_WITHIN_S, check=False)  # noqa: S603
         except subprocess.TimeoutExpired:
@@ -222,7 +229,7 @@ def _answers(bootstrap: str) -> bool:
 
 
 async def _asks(bootstrap: str) -> bool:
-    host, _, port = bootstrap.split(",")[0].rpartition(":")
+    host, _, port = bootstrap.split(",", maxsplit=1)[0].rpartition(":")
     try:
         _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), 2)
         writer.close()

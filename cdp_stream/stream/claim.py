@@ -56,7 +56,7 @@ async def _mark(options: dict[str, Any], transactional_id: str, outputs: Sequenc
         for output in outputs:
             transaction.maybe_add_partition_to_txn(output)
         transaction.notify_task_waiter()
-        while transaction.partitions_to_add():
+        while transaction.partitions_to_add():  # noqa: ASYNC110 - the client offers no event for it
             await asyncio.sleep(_POLL_S)
         await producer.abort_transaction()
     finally:

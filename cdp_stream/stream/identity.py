@@ -205,4 +205,3 @@ class IdentityOwner:
                 await self._sources.commit(self._source_positions())
             except Exception as error:  # noqa: BLE001 - only a display; the position that counts is in the state
                 log.warning("the positions could not be published for lag tools: %r", error)
-

@@ -66,7 +66,8 @@ class Owner:
         barrier.producer_id = self._producer_id
         barrier.changelog = self._restored
         outputs = [
-            where for where in self.names.outputs(self.stage_name, self.partition)
+            where
+            for where in self.names.outputs(self.stage_name, self.partition)
             if where != self.changelog and where.topic != self.names.identity_log
         ]
         own = f"{self.stage_name}/{self.partition}/"

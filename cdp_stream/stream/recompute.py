@@ -16,7 +16,14 @@ from cdp_stream.stages.digest import OutputsDigest
 from cdp_stream.stages.entries import Entry, Slice, decode_entry
 from cdp_stream.stages.graph import GraphDraft
 from cdp_stream.stages.profile_states import ProfileDraft
-from cdp_stream.stages.records import AUDIENCE_CHANGES, DEAD_LETTERS, DESTINATION_PREFIX, LEDGER, TRAIT_CHANGES, partition_of
+from cdp_stream.stages.records import (
+    AUDIENCE_CHANGES,
+    DEAD_LETTERS,
+    DESTINATION_PREFIX,
+    LEDGER,
+    TRAIT_CHANGES,
+    partition_of,
+)
 from cdp_stream.stages.views import profile_view
 from cdp_stream.store.memory import MemoryStore
 from cdp_stream.stream.catch_up import plain_consumer, read_to_end, restore

@@ -134,9 +134,8 @@ class SourceReader:
         taken: list[RawRecord] = []
         for _ in range(_RETRIES):
             batches = await consumer.getmany(where, timeout_ms=_FETCH_MS, max_records=part.count - len(taken))
-            for record in batches.get(where, []):
-                if record.offset < part.end:
-                    taken.append(self._raw(record))
+            found = batches.get(where, [])
+            taken.extend(self._raw(record) for record in found if record.offset < part.end)
             if len(taken) >= part.count or await consumer.position(where) >= part.end:
                 break
         return taken

@@ -55,7 +55,7 @@ class StepWriter:
             async with asyncio.TaskGroup() as group:
                 for where, numbers in by_partition.items():
                     group.create_task(self._send_to(where, numbers, records, offsets, positions))
-        except* Exception as errors:
+        except* Exception as errors:  # noqa: BLE001 - any failed send ends the claim
             first = errors.exceptions[0]
             raise Fenced(f"a send failed, which ends the claim: {first!r}") from first
         return offsets

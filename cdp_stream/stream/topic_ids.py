@@ -7,6 +7,7 @@ does (12, of 2022; every broker since Kafka 3.1 answers it).
 from __future__ import annotations
 
 from io import BytesIO
+from typing import Any
 from uuid import UUID
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -20,7 +21,7 @@ _UUID_BYTES = 16
 _UNKNOWN_TOPIC = 3
 
 
-class _Uuid(AbstractType[bytes]):
+class _Uuid(AbstractType[bytes]):  # type: ignore[misc]
     @classmethod
     def encode(cls, value: bytes) -> bytes:
         return value
@@ -30,7 +31,7 @@ class _Uuid(AbstractType[bytes]):
         return data.read(_UUID_BYTES)
 
 
-class _MetadataResponse(Response):
+class _MetadataResponse(Response):  # type: ignore[misc]
     API_KEY = 3
     API_VERSION = 12
     SCHEMA = Schema(
@@ -75,7 +76,7 @@ class _MetadataResponse(Response):
     )
 
 
-class _MetadataRequestV12(RequestStruct):
+class _MetadataRequestV12(RequestStruct):  # type: ignore[misc]
     FLEXIBLE_VERSION = True
     API_KEY = 3
     API_VERSION = 12
@@ -91,14 +92,14 @@ class _MetadataRequestV12(RequestStruct):
     )
 
 
-class _MetadataRequest(Request[_MetadataRequestV12]):
+class _MetadataRequest(Request[_MetadataRequestV12]):  # type: ignore[misc]
     API_KEY = 3
 
     def __init__(self, topics: list[str]) -> None:
         self._topics = topics
 
     def build(self, request_struct_class: type[_MetadataRequestV12]) -> _MetadataRequestV12:
-        topics = [(bytes(_UUID_BYTES), name, {}) for name in self._topics]
+        topics: list[Any] = [(bytes(_UUID_BYTES), name, {}) for name in self._topics]
         return request_struct_class(topics, False, False, {})
 
 

@@ -31,6 +31,7 @@ log = logging.getLogger("cdp_stream.worker")
 
 def run_stage(settings: Settings, topology: CompiledTopology, stage: str, *, apply: bool = False) -> None:
     """Run one stage until SIGTERM or SIGINT; returns when everything is closed."""
+    Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     # A default collection stops the world for hundreds of milliseconds on a large heap; nothing here makes cycles
     # at a rate that matters, and what they leave is collected once a minute, before the heap is frozen.
@@ -46,7 +47,6 @@ async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, ap
         await ensure_topics(admin, names, settings.replication_factor)
     finally:
         await admin.close()
-    Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
     metrics = Metrics()
     port = settings.metrics_port + STAGES.index(stage)
     if settings.metrics_port:

@@ -102,9 +102,7 @@ class TopologyDriver:
         number = self._space.next_offset
         identity = f"driver-{number}-{topology_version(self._topology)}"
         self._entry(
-            Control(
-                clock=self._clock, control="apply", id=identity, based_on=based_on, topology=proposed.topology
-            )
+            Control(clock=self._clock, control="apply", id=identity, based_on=based_on, topology=proposed.topology)
         )
 
     def profile(self, name: str) -> dict[str, Any] | None:
@@ -120,7 +118,8 @@ class TopologyDriver:
 
     def take(self, topic: str) -> list[dict[str, Any]]:
         """The records of a topic since the last take: `ledger`, `trait_changes`, `audience_changes`,
-        `dead_letters` or `destinations/<name>`."""
+        `dead_letters` or `destinations/<name>`.
+        """
         self._flush()
         if topic not in _TOPICS and not topic.startswith("destinations/"):
             raise UsageError(f"no topic {topic!r}; there are {', '.join(_TOPICS)} and destinations/<name>")

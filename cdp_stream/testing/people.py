@@ -18,8 +18,14 @@ from cdp_stream.model.time import HOUR_MS, MINUTE_MS, SECOND_MS, Instant, format
 _FIRST: Final = ("Ana", "Ben", "Chloe", "Dev", "Elif", "Femi", "Grace", "Hugo", "Ines", "Jonas", "Kira", "Liam", "Mei")
 _LAST: Final = ("Rossi", "Okafor", "Novak", "Silva", "Tanaka", "Weber", "Haddad", "Larsen", "Moreau", "Singh")
 _PRODUCTS: Final = (
-    ("mug", 12.5, "kitchen"), ("lamp", 49.9, "home"), ("chair", 129.0, "home"), ("headset", 89.95, "tech"),
-    ("monitor", 249.0, "tech"), ("notebook", 4.2, "office"), ("pen set", 9.99, "office"), ("backpack", 64.5, "travel"),
+    ("mug", 12.5, "kitchen"),
+    ("lamp", 49.9, "home"),
+    ("chair", 129.0, "home"),
+    ("headset", 89.95, "tech"),
+    ("monitor", 249.0, "tech"),
+    ("notebook", 4.2, "office"),
+    ("pen set", 9.99, "office"),
+    ("backpack", 64.5, "travel"),
 )
 _PLANS: Final = ("free", "pro", "enterprise")
 _PAGES: Final = ("Home", "Search", "Product", "Cart", "Help")
@@ -176,7 +182,12 @@ class People:
     def _call(self, person: Person, call: str, **own: Any) -> dict[str, Any]:
         delay = self._random.randrange(20, 3 * SECOND_MS)
         skew = self._random.choice((0, 0, 0, -MINUTE_MS, 5 * MINUTE_MS, HOUR_MS))
-        event: dict[str, Any] = {"type": call, "messageId": f"m-{self._count}", "anonymousId": person.anonymous_id, **own}
+        event: dict[str, Any] = {
+            "type": call,
+            "messageId": f"m-{self._count}",
+            "anonymousId": person.anonymous_id,
+            **own,
+        }
         if person.signed_up:
             event["userId"] = person.user_id
         if person.mobile is not None and call in ("screen", "track") and self._random.random() < 0.5:

@@ -26,7 +26,8 @@ _OUT_FILES = ("ledger", "trait_changes", "audience_changes", "dead_letters")
 
 def records_of(lines: Iterable[bytes], file: str, *, identity: bool = True) -> Iterator[RawRecord]:
     """Lines as source records: topic is the file, offset the line. A line is received at its own `receivedAt`, else
-    its timestamp, else with the line before it."""
+    its timestamp, else with the line before it.
+    """
     received: Instant = 0
     for number, line in enumerate(lines):
         raw = line.rstrip(b"\r\n")

@@ -123,5 +123,11 @@ class Space:
         finally:
             await consumer.stop()
         slices = [entry for entry in entries if isinstance(entry, Slice)]
-        return len({(part.topic, part.partition, offset) for entry in slices for part in entry.sources
-                    for offset in range(part.start, part.end)})
+        return len(
+            {
+                (part.topic, part.partition, offset)
+                for entry in slices
+                for part in entry.sources
+                for offset in range(part.start, part.end)
+            }
+        )
