@@ -70,7 +70,10 @@ def cli() -> None:
 def main() -> None:
     """Entry point: errors of ours become one clear message and their exit code."""
     try:
-        cli(standalone_mode=False)
+        code = cli(standalone_mode=False)
+        if isinstance(code, int):
+            # Outside its standalone mode click returns the code of an Exit instead of raising it.
+            sys.exit(code)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

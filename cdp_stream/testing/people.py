@@ -92,8 +92,14 @@ class People:
             draw.choice(_LAST),
             f"company-{draw.randrange(20)}",
             loyal=draw.random() < 0.3,
-            mobile=f"device-{number}" if draw.random() < 0.4 else None,
+            mobile=self._device(number),
         )
+
+    def _device(self, number: int) -> str | None:
+        """Two in five have a phone; some of them use a tablet that lies in a shop, as others do."""
+        if self._random.random() >= 0.4:
+            return None
+        return f"tablet-{number % 3}" if self._random.random() < 0.15 else f"device-{number}"
 
     def lines(self, count: int) -> Iterator[bytes]:
         """`count` records as JSON lines, in the order in which they arrive."""
