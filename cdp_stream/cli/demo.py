@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import signal
@@ -55,6 +56,8 @@ def demo(topology: Path, limit: int | None, lines: int) -> None:
       cdp-stream demo topologies/ecommerce
     """
     compiled = load_compiled(topology)
+    # The client complains about every topic that is not there yet.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     events = (topology / "events.jsonl").read_bytes().splitlines()[:limit]
     console = Console()
     try:
@@ -106,6 +109,7 @@ class _Demo:
         with _worker(self.folder, environment) as process:
             watching = asyncio.create_task(self._watch())
             try:
+                await self._until_ready(process)
                 await self._produce()
                 await self._until_quiet(process)
                 latency = await asyncio.to_thread(_latency, _METRICS_PORT)
@@ -182,6 +186,14 @@ class _Demo:
             self.console.print(_line(role, row), markup=False, highlight=False, soft_wrap=True)
         elif self.seen[shown] == self.lines + 1:
             self.console.print(f"  … more of {kind}, not shown", markup=False, highlight=False)
+
+    async def _until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        """Until the worker has put the topology in force: from then on latencies are those of a running space."""
+        began = time.monotonic()
+        while not self.seen[LEDGER]:
+            if process.poll() is not None or time.monotonic() - began > _LIMIT_S:
+                raise CdpStreamError("the worker did not become ready; its messages stand above")
+            await asyncio.sleep(0.1)
 
     async def _until_quiet(self, process: subprocess.Popen[bytes]) -> None:
         began = time.monotonic()

@@ -1,8 +1,10 @@
-"""Checks of single fields: ids, objects, times. A field that cannot be used raises `Refused`, which `decode` catches."""
+"""Step 1b: checks of single fields: ids, objects, times. What cannot be used raises `Refused`, which `decode` catches.
+
+Details name lengths and kinds, never a value: dead letters are read by people who may not see personal data.
+"""
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 from cdp_stream.model.event import DeadLetter, DeadLetterReason
@@ -10,9 +12,16 @@ from cdp_stream.model.time import INSTANT_MAX, Instant, parse_instant
 from cdp_stream.model.values import canonical_id
 
 ID_LENGTH_MAX: Final = 500
-_INT_MIN: Final = -(2**63)
-_INT_MAX: Final = 2**64 - 1
+"""Characters of an id; documented for `groupId` ("product-limits") and applied to every id."""
+MESSAGE_ID_LENGTH_MAX: Final = 100
+INSTANT_TEXT_LENGTH_MAX: Final = 64
+"""Longer than any ISO-8601 text of use; fractions of a second may have any number of digits."""
+
+_CONTEXT_OBJECTS: Final = ("device", "traits", "integrations")
+_CONTEXT_TRAITS_IDS: Final = ("email", "crossDomainId", "cross_domain_id")
 _DEVICE_IDS: Final = ("id", "token", "advertisingId")
+_INTEGRATION_IDS: Final = (("Google Analytics", "clientId"), ("Braze", "braze_id"))
+_EXTERNAL_ID_KEYS: Final = frozenset(("id", "type", "collection", "encoding"))
 
 
 class Refused(Exception):
@@ -23,115 +32,103 @@ class Refused(Exception):
         super().__init__(reason)
 
 
-def id_of(value: Any, field: str, length_max: int | None = ID_LENGTH_MAX) -> str | None:
+def id_of(value: Any, field: str) -> str | None:
     """The id in a field, or None; numbers become text."""
-    if value is None:
-        return None
+    found = _text_of_id(value, field)
+    if found is not None and len(found) > ID_LENGTH_MAX:
+        raise Refused("id_too_long", field, f"{len(found)} characters; at most {ID_LENGTH_MAX} are taken")
+    return found
+
+
+def message_id_of(value: Any) -> str | None:
+    """The `messageId`, or None where the event brings none."""
+    found = _text_of_id(value, "messageId")
+    if found is not None and len(found) > MESSAGE_ID_LENGTH_MAX:
+        detail = f"{len(found)} characters; at most {MESSAGE_ID_LENGTH_MAX} are taken"
+        raise Refused("message_id_too_long", "messageId", detail)
+    return found
+
+
+def _text_of_id(value: Any, field: str) -> str | None:
     try:
-        found = canonical_id(value)
+        return canonical_id(value)
     except TypeError as error:
         raise Refused("wrong_type", field, f"an id must be a text or a number, not {error}") from None
-    if found is not None and length_max is not None and len(found) > length_max:
-        raise Refused("id_too_long", field, f"{len(found)} characters; at most {length_max} are taken")
-    return found
 
 
 def mapping_of(value: Any, field: str) -> dict[str, Any]:
     """The object in a field; null counts as an empty one."""
     if value is None:
         return {}
-    if not isinstance(value, dict):
-        raise Refused("wrong_type", field, "must be an object")
+    if type(value) is not dict:
+        raise Refused("wrong_type", field, f"must be an object, not {type(value).__name__}")
     return value
 
 
 def context_of(value: Any) -> dict[str, Any]:
-    """The context, with its parts that are read later checked for their kind."""
+    """The context, with its parts that are read later checked for their kind, and the ids in it."""
     context = mapping_of(value, "context")
-    if context:
-        for part in ("device", "traits", "integrations"):
-            mapping_of(context.get(part), f"context.{part}")
-        listed = context.get("externalIds")
-        if listed is not None and not isinstance(listed, list):
-            raise Refused("wrong_type", "context.externalIds", "must be an array")
+    if not context:
+        return context
+    for part in _CONTEXT_OBJECTS:
+        if part in context:
+            mapping_of(context[part], f"context.{part}")
+    if context.get("traits"):
+        _check_ids(context["traits"], _CONTEXT_TRAITS_IDS, "context.traits")
+    if context.get("device"):
+        _check_ids(context["device"], _DEVICE_IDS, "context.device")
+    if context.get("integrations"):
+        for name, key in _INTEGRATION_IDS:
+            _check_ids(context["integrations"].get(name), (key,), f"context.integrations.{name}")
+    _check_ids(context.get("Braze"), ("braze_id",), "context.Braze")
+    _check_ids(context, ("groupId",), "context")
+    if context.get("externalIds") is not None:
+        _check_external_ids(context["externalIds"])
     return context
 
 
-def promoted_ids(type_: str, properties: dict[str, Any], traits: dict[str, Any], context: dict[str, Any]) -> None:
-    """Every place from which a built-in identifier is read holds an id of usable kind and length."""
-    if type_ == "identify" and "email" in traits:
-        id_of(traits["email"], "traits.email")
-    if "email" in properties:
-        id_of(properties["email"], "properties.email")
-    if not context:
-        return
-    inner = context.get("traits")
-    if inner and "email" in inner:
-        id_of(inner["email"], "context.traits.email")
-    device = context.get("device")
-    if device:
-        for name in _DEVICE_IDS:
-            id_of(device.get(name), f"context.device.{name}")
-    for number, item in enumerate(context.get("externalIds") or ()):
-        if isinstance(item, dict):
-            id_of(item.get("id"), f"context.externalIds[{number}].id")
+def _check_ids(holder: Any, keys: tuple[str, ...], path: str) -> None:
+    """The ids under `keys`; settings of an integration may be `true` instead of an object, and hold no id then."""
+    if type(holder) is dict:
+        for key in keys:
+            if key in holder:
+                id_of(holder[key], f"{path}.{key}")
 
 
-def time_of(wire: Any, record_timestamp: Instant) -> Instant:
+def _check_external_ids(listed: Any) -> None:
+    """Items with all four keys hold an id; others are none, and ignored ("identity-resolution/externalids")."""
+    if type(listed) is not list:
+        raise Refused("wrong_type", "context.externalIds", f"must be an array, not {type(listed).__name__}")
+    for number, item in enumerate(listed):
+        if type(item) is dict and item.keys() >= _EXTERNAL_ID_KEYS:
+            id_of(item["id"], f"context.externalIds[{number}].id")
+
+
+def time_of(wire: dict[str, Any], record_timestamp: Instant) -> Instant:
     """Event time: received − (sent − original); without `sentAt` the time given, without that the time received."""
-    received = _instant(wire.receivedAt, "receivedAt")
+    received = _instant(wire, "receivedAt")
     if received is None:
         received = min(max(record_timestamp, 0), INSTANT_MAX)
-    given, original = _instant(wire.timestamp, "timestamp"), _instant(wire.originalTimestamp, "originalTimestamp")
-    sent = _instant(wire.sentAt, "sentAt")
-    if sent is not None and (original is not None or given is not None):
-        made = original if original is not None else given
-        assert made is not None
-        time = received - (sent - made)
+    given, original, sent = _instant(wire, "timestamp"), _instant(wire, "originalTimestamp"), _instant(wire, "sentAt")
+    if sent is None:
+        time = given if given is not None else original if original is not None else received
     else:
-        time = next(known for known in (given, original, received) if known is not None)
+        made = original if original is not None else given
+        time = received if made is None else received - (sent - made)
     if not 0 <= time <= INSTANT_MAX:
         raise Refused("bad_timestamp", "timestamp", "lies before 1970 or after 9999")
     return time
 
 
-def _instant(value: Any, field: str) -> Instant | None:
+def _instant(wire: dict[str, Any], field: str) -> Instant | None:
+    value = wire.get(field)
     if value is None:
         return None
-    if not isinstance(value, str):
-        raise Refused("bad_timestamp", field, "must be an ISO-8601 text")
+    if type(value) is not str:
+        raise Refused("bad_timestamp", field, f"must be an ISO-8601 text, not {type(value).__name__}")
+    if len(value) > INSTANT_TEXT_LENGTH_MAX:
+        raise Refused("bad_timestamp", field, f"{len(value)} characters; at most {INSTANT_TEXT_LENGTH_MAX} are taken")
     try:
         return parse_instant(value)
     except (ValueError, OverflowError):
         raise Refused("bad_timestamp", field, "is not an ISO-8601 instant") from None
-
-
-def check_tree(value: Any, depth_max: int) -> None:
-    """Depth, numbers and texts of a whole record; iterative, so that no nesting can exhaust the stack."""
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        below: list[Any] = []
-        for node in level:
-            if isinstance(node, dict):
-                below.extend(node)
-                below.extend(node.values())
-            elif isinstance(node, list):
-                below.extend(node)
-            elif isinstance(node, str):
-                _text(node)
-            elif isinstance(node, float):
-                if not math.isfinite(node):
-                    raise Refused("number_out_of_range", None, "a number is too large for 64 bits")
-            elif isinstance(node, int) and not _INT_MIN <= node <= _INT_MAX:
-                raise Refused("number_out_of_range", None, "an integer does not fit 64 bits")
-        if below and depth > depth_max:
-            raise Refused("too_deep", None, f"nested deeper than {depth_max} levels")
-        level = below
-
-
-def _text(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise Refused("invalid_utf8", None, "a text holds half a surrogate pair") from None

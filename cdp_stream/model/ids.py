@@ -59,6 +59,9 @@ def profile_id_for(space: str, collection: Collection, message_id: str, source: 
 
 
 def derived_message_id(source: SourceRef) -> str:
-    """The message id of an event that carries none: derived from its place in the log."""
-    place = f"{source.topic}/{source.topic_id}/{source.partition}/{source.offset}"
-    return "derived_" + base62(derive("message", place))
+    """The message id of an event that carries none: its place in the log.
+
+    Larger for a later record of the same partition, so that of two events with equal times the later one wins.
+    """
+    topic = base62(derive("message", source.topic, source.topic_id), 16)
+    return f"derived_{topic}_{source.partition:05d}_{source.offset:019d}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 
@@ -19,5 +20,6 @@ def canonical_id(value: Any) -> str | None:
     if type(value) is float:
         if value.is_integer():
             return str(int(value))
-        return f"{value:.17f}".rstrip("0") if abs(value) < 1e-4 else repr(value)
+        # repr gives the fewest digits that still mean this number; Decimal writes them without an exponent.
+        return format(Decimal(repr(value)), "f")
     raise TypeError(type(value).__name__)

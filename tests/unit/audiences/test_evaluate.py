@@ -204,19 +204,16 @@ def _by_the_book(history: list[ProfileEvent]) -> tuple[dict[str, Any], dict[str,
     known = any(new.type == "user_id" for event in history for new in event.external_ids)
 
     def numbers() -> list[int]:
-        return [event.properties["total"] for event in orders if isinstance(event.properties["total"], int)]
+        return [event.properties["total"] for event in orders if type(event.properties["total"]) is int]
 
     def cities() -> list[str]:
         return [it.properties["city"] for it in sorted(orders, key=lambda it: it.time) if it.properties["city"]]
 
     plans = [event.traits["plan"] for event in sorted(history, key=lambda it: it.time) if event.traits]
-    big = sum(
-        1
-        for event in orders
-        if isinstance(event.properties["total"], int)
-        and event.properties["total"] >= 5
-        and not event.properties["gift"]
-    )
+    # In a condition the text "7" is a number; true meets 5 as text, and stands after it.
+    five_or_more = [event for event in orders if event.properties["total"] in ("7", 5, 9)]
+    five_or_more += [event for event in orders if event.properties["total"] is True]
+    big = sum(not event.properties["gift"] for event in five_or_more)
     mean = sum(numbers()) / len(numbers()) if numbers() else None
     traits: dict[str, Any] = {
         "orders": len(orders) or None,

@@ -210,6 +210,10 @@ def test_every_known_name_that_must_wait_is_refused_wherever_it_stands(name: str
             "(trait('a') = 1) = 2",
             "line 1, column 2: this is a condition; a value is expected here; a number, a text, trait('k') …",
         ),
+        (
+            "(trait('a') OR trait('b')).exists()",
+            "line 1, column 28: exists() applies to a value, and this is a condition; join conditions with AND, OR",
+        ),
         ("[1] = 1", "line 1, column 1: this cannot stand here; a value is expected"),
         ("trait('a') = 1e999", "line 1, column 14: 1e999 is too long or too large a number"),
         ("trait('a') = 'x", "line 1, column 14: this text in quotes does not end; close it with '"),
