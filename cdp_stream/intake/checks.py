@@ -24,12 +24,20 @@ _INTEGRATION_IDS: Final = (("Google Analytics", "clientId"), ("Braze", "braze_id
 _EXTERNAL_ID_KEYS: Final = frozenset(("id", "type", "collection", "encoding"))
 
 
+_KINDS: Final = {dict: "an object", list: "an array", str: "a text", bool: "a boolean", type(None): "null"}
+
+
 class Refused(Exception):
     """The record becomes this dead letter."""
 
     def __init__(self, reason: DeadLetterReason, field: str | None, detail: str) -> None:
         self.letter = DeadLetter(reason, field, detail)
         super().__init__(reason)
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is, in words."""
+    return _KINDS.get(type(value), "a number")
 
 
 def id_of(value: Any, field: str) -> str | None:
@@ -52,8 +60,8 @@ def message_id_of(value: Any) -> str | None:
 def _text_of_id(value: Any, field: str) -> str | None:
     try:
         return canonical_id(value)
-    except TypeError as error:
-        raise Refused("wrong_type", field, f"an id must be a text or a number, not {error}") from None
+    except TypeError:
+        raise Refused("wrong_type", field, f"an id must be a text or a number, not {kind_of(value)}") from None
 
 
 def mapping_of(value: Any, field: str) -> dict[str, Any]:
@@ -61,7 +69,7 @@ def mapping_of(value: Any, field: str) -> dict[str, Any]:
     if value is None:
         return {}
     if type(value) is not dict:
-        raise Refused("wrong_type", field, f"must be an object, not {type(value).__name__}")
+        raise Refused("wrong_type", field, f"must be an object, not {kind_of(value)}")
     return value
 
 
@@ -98,7 +106,7 @@ def _check_ids(holder: Any, keys: tuple[str, ...], path: str) -> None:
 def _check_external_ids(listed: Any) -> None:
     """Items with all four keys hold an id; others are none, and ignored ("identity-resolution/externalids")."""
     if type(listed) is not list:
-        raise Refused("wrong_type", "context.externalIds", f"must be an array, not {type(listed).__name__}")
+        raise Refused("wrong_type", "context.externalIds", f"must be an array, not {kind_of(listed)}")
     for number, item in enumerate(listed):
         if type(item) is dict and item.keys() >= _EXTERNAL_ID_KEYS:
             id_of(item["id"], f"context.externalIds[{number}].id")
@@ -125,7 +133,7 @@ def _instant(wire: dict[str, Any], field: str) -> Instant | None:
     if value is None:
         return None
     if type(value) is not str:
-        raise Refused("bad_timestamp", field, f"must be an ISO-8601 text, not {type(value).__name__}")
+        raise Refused("bad_timestamp", field, f"must be an ISO-8601 text, not {kind_of(value)}")
     if len(value) > INSTANT_TEXT_LENGTH_MAX:
         raise Refused("bad_timestamp", field, f"{len(value)} characters; at most {INSTANT_TEXT_LENGTH_MAX} are taken")
     try:

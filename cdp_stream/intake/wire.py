@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from cdp_stream.intake.checks import Refused
+from cdp_stream.intake.checks import Refused, kind_of
 
 RECORD_BYTES_MAX: Final = 32 * 1024
 """The ingest API's limit of one call ("http-api")."""
@@ -21,7 +21,6 @@ _LONG_INTEGER: Final = b"0" * 19
 _STRING: Final = re.compile(rb'(?s)"[^"\\]*+(?:\\.[^"\\]*+)*+"?')
 _NOT_BRACKETS: Final = bytes(code for code in range(256) if code not in b"[]{}")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
-_KINDS: Final = {list: "an array", str: "a text", bool: "a boolean", type(None): "null"}
 
 _decode_any = msgspec.json.Decoder().decode
 
@@ -43,7 +42,7 @@ def read_object(raw: bytes | None) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _undecodable(raw, error) from None
     if type(value) is not dict:
-        raise Refused("not_object", None, f"the record is {_KINDS.get(type(value), 'a number')}, not an object")
+        raise Refused("not_object", None, f"the record is {kind_of(value)}, not an object")
     # Longer integers come as Python's own. Ids in quotes may look like one, so the values decide, not the bytes.
     if _LONG_INTEGER in raw.translate(_TO_ZERO):
         _check_integers(value)
