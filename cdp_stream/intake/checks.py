@@ -60,8 +60,8 @@ def message_id_of(value: Any) -> str | None:
 def _text_of_id(value: Any, field: str) -> str | None:
     try:
         return canonical_id(value)
-    except TypeError:
-        raise Refused("wrong_type", field, f"an id must be a text or a number, not {kind_of(value)}") from None
+    except TypeError as error:
+        raise Refused("wrong_type", field, f"an id must be a text or a number, not {error}") from None
 
 
 def mapping_of(value: Any, field: str) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def read_object(raw: bytes | None) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _undecodable(raw, error) from None
     if type(value) is not dict:
-        raise Refused("not_object", None, f"the record is {kind_of(value)}, not an object")
+        raise Refused("not_object", None, f"the record is {kind_of(value)}; an event is an object")
     # Longer integers come as Python's own. Ids in quotes may look like one, so the values decide, not the bytes.
     if _LONG_INTEGER in raw.translate(_TO_ZERO):
         _check_integers(value)
