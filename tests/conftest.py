@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, settings
 from cdp_stream.errors import BrokerUnavailable
 from cdp_stream.stream.broker import Broker, find_broker
 
-settings.register_profile("dev", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("dev", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile(
     "ci",
-    max_examples=60,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     print_blob=True,

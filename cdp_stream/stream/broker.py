@@ -78,7 +78,6 @@ def _docker_broker(environ: Mapping[str, str]) -> Broker:
     """A Kafka container, through testcontainers."""
     try:
         from testcontainers.core.docker_client import DockerClient
-        from testcontainers.kafka import KafkaContainer
     except ImportError:
         raise BrokerUnavailable("testcontainers is not installed") from None
     try:
@@ -87,11 +86,20 @@ def _docker_broker(environ: Mapping[str, str]) -> Broker:
         raise BrokerUnavailable("no Docker engine answers") from None
     image = environ.get("CDP_STREAM_KAFKA_IMAGE", _IMAGE)
     try:
-        container: Any = KafkaContainer(image).with_kraft()
+        container: Any = _kafka_container()(image).with_kraft()
         container.start()
     except Exception as error:  # noqa: BLE001 - an engine without the image, or without the network to get it
         raise BrokerUnavailable(f"the image {image} could not be started ({type(error).__name__})") from None
     return Broker(container.get_bootstrap_server(), f"a container of {image}", container.stop)
+
+
+def _kafka_container() -> Any:
+    """The container class, from where this version of testcontainers keeps it."""
+    try:
+        from testcontainers.community.kafka import KafkaContainer
+    except ImportError:
+        from testcontainers.kafka import KafkaContainer
+    return KafkaContainer
 
 
 def _jar_broker(environ: Mapping[str, str]) -> Broker:
