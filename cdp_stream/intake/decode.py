@@ -50,7 +50,7 @@ def _event(wire: dict[str, Any], record: RawRecord) -> Event:
             from_context = wire.get("traits") is None and bool(context.get("traits"))
             traits = context["traits"] if from_context else traits
             _check_traits(traits, "context.traits" if from_context else "traits")
-            if "email" in traits and not from_context:
+            if "email" in traits:
                 id_of(traits["email"], "traits.email")
         case "group":
             if group_id is None:
