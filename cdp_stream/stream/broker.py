@@ -1,41 +1,45 @@
-"""Find a broker, or start one: CDP_STREAM_KAFKA, a Docker engine, Apache Kafka's jars through Maven and Java."""
+"""Beside the walk: find a broker or start one. CDP_STREAM_KAFKA, a Docker engine, Kafka's jars through Maven and Java."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import fcntl
 import os
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, Self
-
-from aiokafka.admin import AIOKafkaAdminClient
+from typing import TYPE_CHECKING, Final, Self
 
 from cdp_stream.errors import BrokerUnavailable
+from cdp_stream.stream.local_kafka import KAFKA_VERSION, answers, kafka_jars, start_kafka, stop_kafka
+from cdp_stream.stream.settings import Settings
 
-KAFKA_VERSION: Final = "4.3.1"
+if TYPE_CHECKING:
+    from testcontainers.core.container import DockerContainer
+
 _IMAGE: Final = "apache/kafka:4.1.1"
-_START_WITHIN_S: Final = 60.0
-_STOP_WITHIN_S: Final = 15.0
-_DOWNLOAD_WITHIN_S: Final = 600
-_JAVA_OPTIONS: Final = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-_POM: Final = """<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>cdp-stream</groupId><artifactId>kafka-for-tests</artifactId><version>1</version>
-  <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{version}</version></dependency>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>{version}</version></dependency>
-  </dependencies>
-</project>
-"""
+_UP_WITHIN_S: Final = 60.0
+_CLIENT_PORT: Final = 9092
+_STARTER: Final = "/tmp/cdp-stream-start.sh"  # noqa: S108 - inside the container
+_CONTAINER_SETTINGS: Final = {
+    "KAFKA_NODE_ID": "1",
+    "KAFKA_PROCESS_ROLES": "broker,controller",
+    "KAFKA_LISTENERS": f"CLIENTS://:{_CLIENT_PORT},INSIDE://:19092,CONTROLLER://:9093",
+    "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CLIENTS:PLAINTEXT,INSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "KAFKA_INTER_BROKER_LISTENER_NAME": "INSIDE",
+    "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+    "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
+    "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+    "KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS": "1",
+    "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+    "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+    "KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS": "4",
+    "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+    "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
+}
 
 
 class Broker:
@@ -47,7 +51,7 @@ class Broker:
         self._stop = stop
 
     def stop(self) -> None:
-        """Stop the broker if it was started here; a found one is left alone."""
+        """Stop the broker if it was started here; a found one is left alone. Again: nothing."""
         stop, self._stop = self._stop, lambda: None
         stop()
 
@@ -59,199 +63,105 @@ class Broker:
 
 
 def find_broker(environ: Mapping[str, str] = os.environ) -> Broker:
-    """The first broker that can be had. Raises BrokerUnavailable that says why each way was closed."""
+    """The first broker that can be had. Raises BrokerUnavailable that says why each way was closed, or SettingsError.
+
+    The broker that CDP_STREAM_KAFKA names is asked for by name: if it does not answer, no other takes its place.
+    """
     given = environ.get("CDP_STREAM_KAFKA")
     if given:
-        if not _answers(given):
+        if not answers(Settings.from_environ(environ).aiokafka_options()):
             raise BrokerUnavailable(f"CDP_STREAM_KAFKA={given}: no broker answers there")
         return Broker(given, "the one of CDP_STREAM_KAFKA", lambda: None)
-    reasons = []
-    for start in (_docker_broker, _jar_broker):
+    reasons = ["CDP_STREAM_KAFKA is not set"]
+    for start in (_in_container, _from_jars):
         try:
             return start(environ)
         except BrokerUnavailable as error:
             reasons.append(str(error))
-    raise BrokerUnavailable("; ".join(["CDP_STREAM_KAFKA is not set", *reasons]))
+    raise BrokerUnavailable("; ".join(reasons))
 
 
-def _docker_broker(environ: Mapping[str, str]) -> Broker:
-    """A Kafka container, through testcontainers."""
-    try:
-        from testcontainers.core.docker_client import DockerClient
-    except ImportError:
-        raise BrokerUnavailable("testcontainers is not installed") from None
-    try:
-        DockerClient().client.ping()
-    except Exception:  # noqa: BLE001 - whatever the client says, there is no engine
-        raise BrokerUnavailable("no Docker engine answers") from None
-    image = environ.get("CDP_STREAM_KAFKA_IMAGE", _IMAGE)
-    try:
-        container: Any = _kafka_container()(image).with_kraft()
-        container.start()
-    except Exception as error:  # noqa: BLE001 - an engine without the image, or without the network to get it
-        raise BrokerUnavailable(f"the image {image} could not be started ({type(error).__name__})") from None
-    return Broker(container.get_bootstrap_server(), f"a container of {image}", container.stop)
-
-
-def _kafka_container() -> Any:
-    """The container class, from where this version of testcontainers keeps it."""
-    try:
-        from testcontainers.community.kafka import KafkaContainer
-    except ImportError:
-        from testcontainers.kafka import KafkaContainer
-    return KafkaContainer
-
-
-def _jar_broker(environ: Mapping[str, str]) -> Broker:
+def _from_jars(environ: Mapping[str, str]) -> Broker:
     libs = kafka_jars(environ)
     folder = Path(tempfile.mkdtemp(prefix="cdp-stream-kafka-"))
     try:
-        process, bootstrap = start_kafka(libs, folder)
+        process, bootstrap = start_kafka(libs, folder, keep=False)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-
-    def stop() -> None:
-        stop_process(process.pid, process)
-        shutil.rmtree(folder, ignore_errors=True)
-
-    return Broker(bootstrap, f"Apache Kafka {KAFKA_VERSION} from its jars", stop)
+    return Broker(bootstrap, f"Apache Kafka {KAFKA_VERSION} from its jars", lambda: stop_kafka(process))
 
 
-def kafka_jars(environ: Mapping[str, str] = os.environ) -> Path:
-    """The folder of Apache Kafka's jars, fetched with Maven on first use. Raises BrokerUnavailable without Java or Maven."""
-    for tool in ("java", "mvn"):
-        if shutil.which(tool) is None:
-            raise BrokerUnavailable(f"{tool} is not installed")
-    root = Path(environ.get("CDP_STREAM_KAFKA_CACHE") or Path.home() / ".cache" / "cdp-stream")
-    folder = root / f"kafka-{KAFKA_VERSION}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        libs = folder / "libs"
-        if (folder / "complete").exists():
-            return libs
-        sys.stderr.write(f"fetching Apache Kafka {KAFKA_VERSION} with Maven (54 MB, once) …\n")
-        (folder / "pom.xml").write_text(_POM.format(version=KAFKA_VERSION), encoding="utf-8")
-        command = [
-            "mvn",
-            "-q",
-            "-B",
-            "dependency:copy-dependencies",
-            "-DincludeScope=runtime",
-            f"-DoutputDirectory={libs}",
-        ]
-        try:
-            done = subprocess.run(command, cwd=folder, capture_output=True, timeout=_DOWNLOAD_WITHIN_S, check=False)  # noqa: S603
-        except subprocess.TimeoutExpired:
-            raise BrokerUnavailable("Maven did not fetch Kafka's jars in time") from None
-        if done.returncode:
-            lines = done.stdout.decode(errors="replace").strip().splitlines()
-            raise BrokerUnavailable(f"Maven could not fetch Kafka's jars: {lines[0] if lines else done.returncode}")
-        (folder / "complete").touch()
-        return libs
+def _in_container(environ: Mapping[str, str]) -> Broker:
+    """A container of an image that is laid out as apache/kafka is: its settings are variables KAFKA_…"""
+    try:
+        from testcontainers.core.container import DockerContainer
+    except ImportError:
+        raise BrokerUnavailable("testcontainers is not installed") from None
+    _require_engine()
+    image = environ.get("CDP_STREAM_KAFKA_IMAGE") or _IMAGE
+    sys.stderr.write(f"starting a container of {image} (fetched on first use) …\n")
+    sys.stderr.flush()
+    container = DockerContainer(image).with_exposed_ports(_CLIENT_PORT).with_envs(**_CONTAINER_SETTINGS)
+    # Clients are told the port they can reach, and that is known only when the container runs.
+    container.with_command(["sh", "-c", f"while [ ! -s {_STARTER} ]; do sleep 0.1; done; . {_STARTER}"])
+    try:
+        container.start()
+        bootstrap = _advertise(container)
+        _wait_until_up(container, bootstrap)
+    except BaseException as error:
+        _remove(container)
+        if not isinstance(error, Exception):
+            raise
+        words = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise BrokerUnavailable(f"no container of {image} could be started: {words}") from None
+    return Broker(bootstrap, f"a container of {image}", lambda: _remove(container))
 
 
-def start_kafka(libs: Path, folder: Path, port: int | None = None) -> tuple[subprocess.Popen[bytes], str]:
-    """A one-node Kafka with its data in `folder`; returns when it answers. A later start on the same folder goes on."""
-    port = port or _free_port()
-    settings = folder / "server.properties"
-    settings.write_text(_properties(folder, port, _free_port()), encoding="utf-8")
-    classpath = f"{libs}/*"
-    if not (folder / "data" / "meta.properties").exists():
-        tool = ["java", "-cp", classpath, "kafka.tools.StorageTool"]
-        cluster = _run([*tool, "random-uuid"]).strip().splitlines()[-1]
-        _run([*tool, "format", "-t", cluster, "-c", str(settings)])
-    with (folder / "kafka.log").open("ab") as log:
-        process = subprocess.Popen(  # noqa: S603
-            ["java", *_JAVA_OPTIONS, "-cp", classpath, "kafka.Kafka", str(settings)],  # noqa: S607
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    bootstrap = f"localhost:{port}"
-    until = time.monotonic() + _START_WITHIN_S
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            raise BrokerUnavailable(f"Kafka ended at start; see {folder / 'kafka.log'}")
-        if _answers(bootstrap):
-            return process, bootstrap
-        time.sleep(0.1)
-    process.kill()
-    raise BrokerUnavailable(f"Kafka did not answer within {_START_WITHIN_S:.0f} s; see {folder / 'kafka.log'}")
+def _require_engine() -> None:
+    from testcontainers.core.docker_client import DockerClient, get_docker_host
 
-
-def stop_process(pid: int, process: subprocess.Popen[bytes] | None = None) -> None:
-    """End a broker by its pid: asked first, killed if it does not listen."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-        until = time.monotonic() + _STOP_WITHIN_S
-        while time.monotonic() < until:
-            if process is not None and process.poll() is not None:
-                return
+    host = get_docker_host() or "unix:///var/run/docker.sock"
+    if host.startswith("unix://"):
+        # Asked plainly first: the Docker client leaves its socket open when nobody answers.
+        with socket.socket(socket.AF_UNIX) as probe:
             try:
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                return
-            time.sleep(0.05)
-
-
-def _properties(folder: Path, port: int, controller_port: int) -> str:
-    settings = {
-        "process.roles": "broker,controller",
-        "node.id": 1,
-        "controller.quorum.voters": f"1@localhost:{controller_port}",
-        "listeners": f"PLAINTEXT://localhost:{port},CONTROLLER://localhost:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://localhost:{port}",
-        "controller.listener.names": "CONTROLLER",
-        "log.dirs": folder / "data",
-        "offsets.topic.replication.factor": 1,
-        "offsets.topic.num.partitions": 1,
-        "transaction.state.log.replication.factor": 1,
-        "transaction.state.log.min.isr": 1,
-        "transaction.state.log.num.partitions": 4,
-        "group.initial.rebalance.delay.ms": 0,
-        "auto.create.topics.enable": "false",
-    }
-    return "".join(f"{name}={value}\n" for name, value in settings.items())
-
-
-def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, check=False, timeout=60)  # noqa: S603
-    if done.returncode:
-        raise BrokerUnavailable(f"{command[3]} failed: {done.stderr.decode(errors='replace').strip()[-300:]}")
-    return done.stdout.decode()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _answers(bootstrap: str) -> bool:
-    return asyncio.run(_asks(bootstrap))
-
-
-async def _asks(bootstrap: str) -> bool:
-    host, _, port = bootstrap.split(",", maxsplit=1)[0].rpartition(":")
+                probe.connect(host.removeprefix("unix://"))
+            except OSError:
+                raise BrokerUnavailable("no Docker engine answers") from None
     try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), 2)
-        writer.close()
-        await writer.wait_closed()
-    except (OSError, TimeoutError, ValueError):
-        return False
-    if os.environ.get("CDP_STREAM_SECURITY_PROTOCOL", "PLAINTEXT") != "PLAINTEXT":
-        return True
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=2_000)
-    try:
-        await asyncio.wait_for(admin.start(), 3)
-        await asyncio.wait_for(admin.list_topics(), 3)
-    except Exception:  # noqa: BLE001 - not up yet, whatever it says
-        return False
-    finally:
-        await admin.close()
-    return True
+        client = DockerClient().client
+        try:
+            client.ping()
+        finally:
+            client.close()
+    except Exception:  # noqa: BLE001 - whatever the client says, there is no engine for us
+        raise BrokerUnavailable("no Docker engine answers") from None
+
+
+def _advertise(container: DockerContainer) -> str:
+    """Let the waiting container start Kafka; returns where clients reach it."""
+    bootstrap = f"{container.get_container_host_ip()}:{container.get_exposed_port(_CLIENT_PORT)}"
+    script = f"export KAFKA_ADVERTISED_LISTENERS=CLIENTS://{bootstrap},INSIDE://localhost:19092\nexec /etc/kafka/docker/run\n"
+    container.copy_into_container(script.encode(), _STARTER)
+    return bootstrap
+
+
+def _wait_until_up(container: DockerContainer, bootstrap: str) -> None:
+    until = time.monotonic() + _UP_WITHIN_S
+    while not answers({"bootstrap_servers": bootstrap}):
+        container.reload()
+        if time.monotonic() > until or container.status == "exited":
+            output = b" ".join(container.get_logs()).decode(errors="replace").split("\n")
+            raise BrokerUnavailable(f"Kafka did not answer; {' / '.join(output[-4:]).strip() or 'it said nothing'}")
+        time.sleep(0.1)
+
+
+def _remove(container: DockerContainer) -> None:
+    from testcontainers.core.container import Reaper
+
+    # An engine that has gone away has taken the container with it.
+    with contextlib.suppress(Exception):
+        container.stop()
+    with contextlib.suppress(Exception):
+        Reaper.delete_instance()
