@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,10 +13,12 @@ from cdp_stream.errors import SettingsError
 _PREFIX: Final = "CDP_STREAM_"
 _PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@,;]+):[0-9]{1,5}")
+_PREFIX_ALLOWED: Final = re.compile(r"[A-Za-z0-9._-]{0,100}")
 _KNOWN: Final = {
     "KAFKA",
-    "KAFKA_IMAGE",
-    "KAFKA_CACHE",
+    "KAFKA_IMAGE",  # of the broker that tests and demo start
+    "KAFKA_CACHE",  # of its jars
     "TOPIC_PREFIX",
     "REPLICATION_FACTOR",
     "DATA_DIR",
@@ -59,19 +62,15 @@ class Settings:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """The settings in these variables. Raises SettingsError that names the variable and the remedy."""
-        given = {name.removeprefix(_PREFIX): value for name, value in environ.items() if name.startswith(_PREFIX)}
+        given = {
+            name.removeprefix(_PREFIX): value for name, value in environ.items() if name.startswith(_PREFIX) and value
+        }
         _refuse_unknown(given)
-        if not given.get("KAFKA"):
-            raise SettingsError(
-                "CDP_STREAM_KAFKA is not set: name the brokers, such as localhost:9092, or start one with "
-                "`cdp-stream kafka up`"
-            )
         protocol = _one_of(given, "SECURITY_PROTOCOL", _PROTOCOLS)
-        if protocol.startswith("SASL") and not (given.get("SASL_USERNAME") and given.get("SASL_PASSWORD")):
-            raise SettingsError(f"CDP_STREAM_SECURITY_PROTOCOL={protocol} needs CDP_STREAM_SASL_USERNAME and _PASSWORD")
+        _check_credentials(given, protocol)
         return cls(
-            kafka=given["KAFKA"],
-            topic_prefix=given.get("TOPIC_PREFIX", ""),
+            kafka=_addresses(given),
+            topic_prefix=_topic_prefix(given),
             replication_factor=_number(given, "REPLICATION_FACTOR", 1, 1, 32_767),
             data_dir=given.get("DATA_DIR", ".cdp-stream/state"),
             security_protocol=protocol,
@@ -104,7 +103,7 @@ class Settings:
 
     def faust_broker(self) -> str:
         """The brokers as Faust wants them."""
-        return ";".join(f"kafka://{broker.strip()}" for broker in self.kafka.split(","))
+        return ";".join(f"kafka://{broker}" for broker in self.kafka.split(","))
 
     def faust_credentials(self) -> Any:
         """Credentials as Faust wants them, or None."""
@@ -122,13 +121,60 @@ class Settings:
         return None
 
     def _ssl_context(self) -> ssl.SSLContext:
+        name = "SSL_CAFILE"
         try:
             context = ssl.create_default_context(cafile=self.ssl_cafile)
             if self.ssl_certfile is not None:
+                name = "SSL_CERTFILE"
                 context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
         except OSError as error:
-            raise SettingsError(f"CDP_STREAM_SSL_…: a certificate file cannot be used: {error}") from None
+            value = getattr(self, name.lower())
+            raise SettingsError(f"{_PREFIX}{name}={value!r}: not a PEM file that can be used: {error}") from None
         return context
+
+
+def _addresses(given: Mapping[str, str]) -> str:
+    if "KAFKA" not in given:
+        raise SettingsError(
+            "CDP_STREAM_KAFKA is not set: name the brokers, such as localhost:9092, or start one with "
+            "`cdp-stream kafka up`"
+        )
+    brokers = [broker.strip() for broker in given["KAFKA"].split(",")]
+    for broker in brokers:
+        if not _ADDRESS.fullmatch(broker):
+            raise SettingsError(
+                f"CDP_STREAM_KAFKA: {broker!r} is not host:port; several brokers are separated by commas, "
+                "such as one:9092,two:9092"
+            )
+    return ",".join(brokers)
+
+
+def _topic_prefix(given: Mapping[str, str]) -> str:
+    prefix = given.get("TOPIC_PREFIX", "")
+    if not _PREFIX_ALLOWED.fullmatch(prefix):
+        raise SettingsError(
+            f"CDP_STREAM_TOPIC_PREFIX={prefix!r}: must be at most 100 of the characters that Kafka allows in a topic's "
+            "name: letters, digits, '.', '_' and '-'"
+        )
+    return prefix
+
+
+def _check_credentials(given: Mapping[str, str], protocol: str) -> None:
+    """What the protocol needs is there, and nothing is given that it would silently leave aside."""
+    if protocol.startswith("SASL"):
+        for name in ("SASL_USERNAME", "SASL_PASSWORD"):
+            if name not in given:
+                raise SettingsError(f"CDP_STREAM_SECURITY_PROTOCOL={protocol} needs {_PREFIX}{name}, which is not set")
+    for family, needed in (("SASL_", protocol.startswith("SASL")), ("SSL_", protocol.endswith("SSL"))):
+        unused = sorted(name for name in given if name.startswith(family)) if not needed else []
+        if unused:
+            uses = " or ".join(name for name in _PROTOCOLS if family.strip("_") in name.split("_"))
+            raise SettingsError(
+                f"{_PREFIX}{unused[0]} is set, but CDP_STREAM_SECURITY_PROTOCOL={protocol} does not use it; "
+                f"{_PREFIX}SECURITY_PROTOCOL must be {uses}"
+            )
+    if "SSL_KEYFILE" in given and "SSL_CERTFILE" not in given:
+        raise SettingsError("CDP_STREAM_SSL_KEYFILE is the key of a certificate: set CDP_STREAM_SSL_CERTFILE too")
 
 
 def _refuse_unknown(given: Mapping[str, str]) -> None:
@@ -136,7 +182,7 @@ def _refuse_unknown(given: Mapping[str, str]) -> None:
 
     for name in sorted(set(given) - _KNOWN):
         close = difflib.get_close_matches(name, _KNOWN, n=1)
-        hint = f"; did you mean {_PREFIX}{close[0]}?" if close else ""
+        hint = f"; did you mean {_PREFIX}{close[0]}?" if close else f"; known are {', '.join(sorted(_KNOWN))}"
         raise SettingsError(f"{_PREFIX}{name} is not a setting{hint}")
 
 
