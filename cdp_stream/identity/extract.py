@@ -3,142 +3,154 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 from msgspec import Struct
 
-from cdp_stream.identity.rules import IdentityRules
+from cdp_stream.identity.rules import IdentityRules, Keys
 from cdp_stream.model.event import Event
 from cdp_stream.model.ids import ExternalId
 from cdp_stream.model.values import canonical_id
 
 ID_LENGTH_MAX: Final = 500
+"""Characters of an id; longer values are no ids."""
 IDS_PER_EVENT_MAX: Final = 64
+"""How many ids of an event are used, and how many blocked ones reported, in each collection; later ones are ignored."""
 REGISTERED_TYPES_MAX: Final = 100
 """How many identifier types `externalIds` may register in a space; later ones are ignored."""
 _TYPE: Final = re.compile(r"[a-z0-9][a-z0-9_.]{0,63}\Z")
 _PROPERTY_CALLS: Final = frozenset(("track", "page", "screen"))
-_ALL_KEYS: Final = ("id", "type", "collection", "encoding")
+_ITEM_KEYS: Final = frozenset(("id", "type", "collection", "encoding"))
+
+_Found = tuple[str, Any]
+"""An identifier type and a value as it stands in the event."""
 
 
 class Extraction(Struct, frozen=True):
     """External ids by collection in extraction order, values that were blocked, types seen for the first time."""
 
-    users: tuple[ExternalId, ...]
-    accounts: tuple[ExternalId, ...]
-    blocked: tuple[ExternalId, ...]
-    blocked_accounts: tuple[ExternalId, ...]
-    registered: tuple[str, ...]
-
-
-class _Collector:
-    """Gathers ids location by location; inside one location, by type and byte order of the value."""
-
-    def __init__(self, rules: IdentityRules, registered: tuple[str, ...]) -> None:
-        self.rules = rules
-        self.ranks = rules.ranks(registered)
-        self.found: list[ExternalId] = []
-        self.blocked: list[ExternalId] = []
-
-    def add(self, pairs: Iterable[tuple[str, Any]]) -> None:
-        batch = []
-        for type_, raw in pairs:
-            if raw is None or type_ not in self.ranks:
-                continue
-            try:
-                value = canonical_id(raw)
-            except TypeError:
-                continue
-            if value is not None and len(value) <= ID_LENGTH_MAX:
-                batch.append(ExternalId(type_, value))
-        if len(batch) > 1:
-            batch.sort(key=lambda found: (found.type, found.value.encode()))
-        for external_id in batch:
-            if self.rules.is_blocked(external_id):
-                if external_id not in self.blocked:
-                    self.blocked.append(external_id)
-            elif external_id not in self.found and len(self.found) < IDS_PER_EVENT_MAX:
-                self.found.append(external_id)
+    users: tuple[ExternalId, ...] = ()
+    accounts: tuple[ExternalId, ...] = ()
+    blocked: tuple[ExternalId, ...] = ()
+    blocked_accounts: tuple[ExternalId, ...] = ()
+    registered: tuple[str, ...] = ()
 
 
 def extract(event: Event, rules: IdentityRules, registered: tuple[str, ...]) -> Extraction:
     """All identifiers of the event. Order of locations: top level, traits / properties, context.traits, device,
-    integrations, externalIds (public page "identity-resolution-onboarding").
+    integrations, externalIds (public page "identity-resolution-onboarding"). Inside one location values stand in byte
+    order, so that the order of keys in the event's JSON never matters.
+
+    `registered`: the types that `externalIds` registered so far, sorted. Values that cannot be ids are left out.
     """
     context = event.context
-    listed = _external_ids(context) if "externalIds" in context else ()
-    new = _new_types(listed, rules, registered)
-    users = _Collector(rules, registered if not new else tuple(sorted({*registered, *new})))
-    users.add((("user_id", event.user_id), ("anonymous_id", event.anonymous_id)))
-    if event.type == "identify" and not event.traits_from_context:
-        users.add(_keyed(event.traits, rules, email=True))
-    elif event.type in _PROPERTY_CALLS and event.properties:
-        users.add(_keyed(event.properties, rules, email=rules.email_from_properties))
+    listed = _listed(context["externalIds"]) if "externalIds" in context else []
+    new: tuple[str, ...] = ()
+    if listed:
+        new = _new_types(listed, rules, registered)
+        registered = tuple(sorted((*registered, *new))) if new else registered
+    ranks = rules.ranks(registered)
+
+    places: list[list[_Found]] = [[("user_id", event.user_id), ("anonymous_id", event.anonymous_id)]]
+    if event.type == "identify":
+        if not event.traits_from_context:
+            places.append(_under(rules.trait_keys, event.traits))
+    elif event.type in _PROPERTY_CALLS:
+        places.append(_under(rules.property_keys, event.properties))
     if context:
-        _from_context(users, context, rules)
-    users.add((item["type"], item["id"]) for item in listed if item["collection"] == "users")
-    accounts = _Collector(rules, registered if not new else tuple(sorted({*registered, *new})))
-    if event.type == "group":
-        accounts.add((("group_id", event.group_id),))
-        accounts.add((item["type"], item["id"]) for item in listed if item["collection"] == "accounts")
-    return Extraction(tuple(users.found), tuple(accounts.found), tuple(users.blocked), tuple(accounts.blocked), new)
+        places += _in_context(context, rules)
+        if listed:
+            # A group's id never joins people, wherever it stands.
+            places.append([(type_, id_) for place, type_, id_ in listed if place == "users" and type_ != "group_id"])
+    users, blocked = _usable(places, rules, ranks)
+    if event.type != "group":
+        return Extraction(users, (), blocked, (), new)
+    account_places = [[("group_id", event.group_id)], [(t, id_) for place, t, id_ in listed if place == "accounts"]]
+    accounts, blocked_accounts = _usable(account_places, rules, ranks)
+    return Extraction(users, accounts, blocked, blocked_accounts, new)
 
 
-def _keyed(values: Mapping[str, Any], rules: IdentityRules, *, email: bool) -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    if email and "email" in values:
-        pairs.append(("email", values["email"]))
-    for custom in rules.custom:
-        pairs.extend((custom.type, values[key]) for key in custom.keys if key in values)
-    return pairs
+def _usable(
+    places: Iterable[list[_Found]], rules: IdentityRules, ranks: dict[str, int]
+) -> tuple[tuple[ExternalId, ...], tuple[ExternalId, ...]]:
+    """Ids of ranked types, each once, and the blocked ones among them."""
+    used: dict[ExternalId, None] = {}
+    blocked: dict[ExternalId, None] = {}
+    for place in places:
+        here = []
+        for type_, raw in place:
+            value = raw if type(raw) is str else _text(raw)
+            if value and type_ in ranks and len(value) <= ID_LENGTH_MAX:
+                here.append(ExternalId(type_, value))
+        if len(here) > 1:
+            # Texts compare by code point, which is the order of their UTF-8 bytes.
+            here.sort()
+        for external_id in here:
+            fate = blocked if rules.is_blocked(external_id) else used
+            if len(fate) < IDS_PER_EVENT_MAX:
+                fate[external_id] = None
+    return tuple(used), tuple(blocked)
 
 
-def _from_context(users: _Collector, context: Mapping[str, Any], rules: IdentityRules) -> None:
+def _text(raw: Any) -> str | None:
+    try:
+        return canonical_id(raw)
+    except TypeError:
+        return None
+
+
+def _under(keys: Keys, values: dict[str, Any]) -> list[_Found]:
+    return [(type_, values[key]) for key, type_ in keys if key in values] if values else []
+
+
+def _in_context(context: dict[str, Any], rules: IdentityRules) -> list[list[_Found]]:
+    places = []
     traits = context.get("traits")
-    if isinstance(traits, dict) and traits:
-        pairs = _keyed(traits, rules, email=True)
-        pairs.extend(("cross_domain_id", traits[key]) for key in ("crossDomainId", "cross_domain_id") if key in traits)
-        users.add(pairs)
+    if isinstance(traits, dict):
+        places.append(_under(rules.context_keys, traits))
     device = context.get("device")
-    if isinstance(device, dict) and device:
-        users.add(_device(device))
+    if isinstance(device, dict):
+        places.append(_of_device(device))
     integrations = context.get("integrations")
-    pairs = []
-    if isinstance(integrations, dict):
-        analytics, braze = integrations.get("Google Analytics"), integrations.get("Braze")
-        if isinstance(analytics, dict):
-            pairs.append(("ga_client_id", analytics.get("clientId")))
-        if isinstance(braze, dict):
-            pairs.append(("braze_id", braze.get("braze_id")))
-    braze = context.get("Braze")
-    if isinstance(braze, dict):
-        pairs.append(("braze_id", braze.get("braze_id")))
-    users.add(pairs)
+    if isinstance(integrations, dict) or "Braze" in context:
+        places.append(_of_integrations(context, integrations if isinstance(integrations, dict) else {}))
+    return places
 
 
-def _device(device: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _of_device(device: dict[str, Any]) -> list[_Found]:
     system = device.get("type")
     if system not in ("android", "ios"):
         return []
-    pairs = [(f"{system}.id", device.get("id")), (f"{system}.push_token", device.get("token"))]
+    found = [(f"{system}.id", device.get("id")), (f"{system}.push_token", device.get("token"))]
     tracking = device.get("adTrackingEnabled")
     # Android needs consent to be given; for iOS it must not be refused.
     if tracking is True or (system == "ios" and tracking is not False):
-        pairs.append((f"{system}.idfa", device.get("advertisingId")))
-    return pairs
+        found.append((f"{system}.idfa", device.get("advertisingId")))
+    return found
 
 
-def _external_ids(context: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Usable items: all four keys, encoding none, a known collection, a type name."""
-    items = context["externalIds"]
+def _of_integrations(context: dict[str, Any], integrations: dict[str, Any]) -> list[_Found]:
+    found = []
+    for type_, holder, key in (
+        ("ga_client_id", integrations.get("Google Analytics"), "clientId"),
+        ("braze_id", integrations.get("Braze"), "braze_id"),
+        ("braze_id", context.get("Braze"), "braze_id"),
+    ):
+        if isinstance(holder, dict):
+            found.append((type_, holder.get(key)))
+    return found
+
+
+def _listed(items: Any) -> list[tuple[str, str, Any]]:
+    """Collection, type and value of the usable items: all four keys, encoding none, a lower-case type."""
     if not isinstance(items, list):
         return []
     return [
-        item
+        (item["collection"], item["type"], item["id"])
         for item in items
         if isinstance(item, dict)
-        and all(key in item for key in _ALL_KEYS)
+        and item.keys() >= _ITEM_KEYS
         and item["encoding"] == "none"
         and item["collection"] in ("users", "accounts")
         and isinstance(item["type"], str)
@@ -146,7 +158,8 @@ def _external_ids(context: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _new_types(listed: Iterable[dict[str, Any]], rules: IdentityRules, registered: tuple[str, ...]) -> tuple[str, ...]:
-    known = rules.ranks(registered)
-    new = sorted({item["type"] for item in listed} - set(known) - rules.disabled)
-    return tuple(new[: max(0, REGISTERED_TYPES_MAX - len(registered))])
+def _new_types(
+    listed: Iterable[tuple[str, str, Any]], rules: IdentityRules, registered: tuple[str, ...]
+) -> tuple[str, ...]:
+    new = {type_ for _, type_, _ in listed} - rules.ranks(registered).keys() - rules.disabled
+    return tuple(sorted(new)[: max(0, REGISTERED_TYPES_MAX - len(registered))]) if new else ()

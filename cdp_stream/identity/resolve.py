@@ -1,8 +1,8 @@
 """Step 2: whose event is it? Flat matching under limits, priorities and caps; a decision with its reasons, no writes.
 
 All profiles that hold any of the event's identifiers are matched. None: create. One: add. Several: merge. Where the
-result would break a limit, the lowest-ranked identifier is left out and the search begins again (public page
-"identity-resolution-onboarding").
+result would break a limit, identifiers are left out before (`demote`), and where it would break a cap, the event keeps
+to one of the matched profiles (public page "identity-resolution-onboarding").
 """
 
 from __future__ import annotations
@@ -10,303 +10,231 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
+from msgspec.structs import replace
 
+from cdp_stream.identity.demote import Owners, demote
 from cdp_stream.identity.extract import Extraction, extract
 from cdp_stream.identity.rules import IdentityRules
 from cdp_stream.model.event import Event
-from cdp_stream.model.graph import Decision, GraphProfile, GraphState, IdentityOutcome, Mapping, Resolution
+from cdp_stream.model.graph import (
+    Decision,
+    DecisionKind,
+    GraphProfile,
+    GraphState,
+    IdentityOutcome,
+    Mapping,
+    Resolution,
+)
 from cdp_stream.model.ids import ACCOUNTS, USERS, Collection, ExternalId, ProfileId, profile_id_for
-from cdp_stream.model.time import Instant
 
 NO_IDENTIFIERS: Final = "No matching identifiers on event"
 BLOCKED: Final = "ID value blocked"
-LIMIT_EXCEEDED: Final = "Identifier value limit exceeded"
-TIME_LIMIT_EXCEEDED: Final = "Identifier value time limit exceeded"
 MERGE_CAP: Final = "Profile merge limit exceeded"
 MAPPING_CAP: Final = "Identifier mapping limit exceeded"
 
 
 def resolve_event(event: Event, state: GraphState, rules: IdentityRules) -> IdentityOutcome:
-    """Resolve the event's user and, for a group call, its account, and link them. `event.time` is clamped already."""
-    extraction = extract(event, rules, state.registered_types)
-    if not extraction.accounts and not extraction.blocked and not extraction.registered:
-        known = _known(extraction.users, state)
-        if known is not None:
-            return IdentityOutcome(user=Resolution(known))
+    """Resolve the event's user and, for a group call, its account, and link them.
+
+    `event.time` is clamped already. More than nine of ten events name one known user with known identifiers: they end
+    here at once, and change nothing.
+    """
+    registered = state.registered_types
+    found = extract(event, rules, registered)
+    users: Owners = {external_id: state.owner(USERS, external_id) for external_id in found.users}
+    if event.type != "group" and not found.blocked and not found.registered:
+        owners = set(users.values())
+        if len(owners) == 1 and (owner := owners.pop()) is not None:
+            return IdentityOutcome(user=Resolution(state.profile(owner)))
+    accounts: Owners = {external_id: state.owner(ACCOUNTS, external_id) for external_id in found.accounts}
+    if found.registered:
+        registered = tuple(sorted((*registered, *found.registered)))
+    ranks = rules.ranks(registered)
     if not event.identity:
-        return _attach(extraction, state, rules)
-    walk = _Walk(event, state, rules, extraction)
-    walk.registered(extraction.registered)
-    user = walk.resolve(USERS, extraction.users, extraction.blocked)
-    account = walk.resolve(ACCOUNTS, extraction.accounts, extraction.blocked_accounts)
-    return walk.outcome(user, account)
+        return _attach(users, accounts, state, ranks)
+    walk = _Walk(event, state, rules, ranks)
+    user = walk.resolve(USERS, users, found.blocked)
+    account = walk.resolve(ACCOUNTS, accounts, found.blocked_accounts)
+    return walk.outcome(user, account, found)
 
 
-def _known(ids: Sequence[ExternalId], state: GraphState) -> GraphProfile | None:
-    """The profile, if every identifier is known and together: the event changes nothing in the graph."""
-    owner: ProfileId | None = None
-    for external_id in ids:
-        found = state.owner(USERS, external_id)
-        if found is None or (owner is not None and found != owner):
-            return None
-        owner = found
-    return None if owner is None else state.profile(owner)
-
-
-def _attach(extraction: Extraction, state: GraphState, rules: IdentityRules) -> IdentityOutcome:
+def _attach(users: Owners, accounts: Owners, state: GraphState, ranks: dict[str, int]) -> IdentityOutcome:
     """An event of a source without identity: it goes where its known ids point, and changes nothing."""
-    ranks = rules.ranks(state.registered_types)
-    found: dict[Collection, Resolution | None] = {}
-    for collection, ids in ((USERS, extraction.users), (ACCOUNTS, extraction.accounts)):
-        owners = [state.owner(collection, i) for i in sorted(ids, key=lambda i: ranks.get(i.type, len(ranks) + 1))]
-        first = next((owner for owner in owners if owner is not None), None)
-        found[collection] = None if first is None else Resolution(state.profile(first))
-    decisions: tuple[Decision, ...] = ()
-    if found[USERS] is None and found[ACCOUNTS] is None:
-        decisions = (Decision("no_identifiers", violation=NO_IDENTIFIERS),)
-    return IdentityOutcome(user=found[USERS], account=found[ACCOUNTS], decisions=decisions)
+
+    def most_trusted(owners: Owners) -> Resolution | None:
+        for external_id in _ranked(owners, ranks):
+            if (owner := owners[external_id]) is not None:
+                return Resolution(state.profile(owner))
+        return None
+
+    user, account = most_trusted(users), most_trusted(accounts)
+    nobody = user is None and account is None
+    decisions = (Decision("no_identifiers", violation=NO_IDENTIFIERS),) if nobody else ()
+    return IdentityOutcome(user=user, account=account, decisions=decisions)
+
+
+def _ranked(ids: Sequence[ExternalId] | Owners, ranks: dict[str, int]) -> list[ExternalId]:
+    """Most trusted first; inside one type in order of extraction."""
+    return sorted(ids, key=lambda external_id: ranks[external_id.type])
 
 
 class _Walk:
     """One event's resolution in progress: profiles as they will be, and the decisions so far."""
 
-    def __init__(self, event: Event, state: GraphState, rules: IdentityRules, extraction: Extraction) -> None:
+    def __init__(self, event: Event, state: GraphState, rules: IdentityRules, ranks: dict[str, int]) -> None:
         self.event = event
         self.state = state
         self.rules = rules
-        types = tuple(sorted({*state.registered_types, *extraction.registered}))
-        self.ranks = rules.ranks(types)
+        self.ranks = ranks
         self.profiles: dict[ProfileId, GraphProfile] = {}
         self.owners: list[tuple[Collection, ExternalId, ProfileId]] = []
         self.redirects: list[tuple[ProfileId, ProfileId]] = []
         self.decisions: list[Decision] = []
-        self.new_types: tuple[str, ...] = ()
         self.created = 0
-
-    def registered(self, types: tuple[str, ...]) -> None:
-        """Types seen for the first time in `externalIds`."""
-        self.new_types = types
-        self.decisions.extend(Decision("type_registered", identifiers=(ExternalId(type_, ""),)) for type_ in types)
 
     def profile(self, profile_id: ProfileId) -> GraphProfile:
         """A profile as it is within this event."""
         return self.profiles.get(profile_id) or self.state.profile(profile_id)
 
-    def resolve(
-        self, collection: Collection, ids: tuple[ExternalId, ...], blocked: tuple[ExternalId, ...]
-    ) -> Resolution | None:
+    def resolve(self, collection: Collection, owners: Owners, blocked: tuple[ExternalId, ...]) -> Resolution | None:
         """Resolve in one collection; None when no identifier is left."""
-        if not ids:
-            self._blocked(collection, blocked, None)
+        if not owners:
+            self._blocked(blocked, None)
             return None
-        kept, demoted = self._demote(collection, list(ids))
-        matched = self._matched(collection, kept)
+        profiles = {owner: self.profile(owner) for owner in owners.values() if owner is not None}
+        kept, demoted = demote(tuple(owners), owners, profiles, self.event.time, self.rules, self.ranks)
+        held = {owners[external_id] for external_id in kept}
+        matched = sorted((profiles[owner] for owner in held if owner is not None), key=lambda profile: profile.number)
         if not matched:
             resolution = self._create(collection, kept)
         elif len(matched) == 1:
-            resolution = self._add(matched[0], kept)
+            resolution = self._add(matched[0], [i for i in kept if owners[i] is None])
         else:
-            resolution = self._merge(matched, kept)
-        profile_id = resolution.profile.id
-        self._blocked(collection, blocked, profile_id)
-        for external_id, violation in demoted:
-            self.decisions.append(
-                Decision("identifier_demoted", profile_id, collection, demoted=(external_id,), violation=violation)
-            )
-        return msgspec.structs.replace(resolution, demoted=tuple(external_id for external_id, _ in demoted))
+            resolution = self._merge(matched, kept, owners)
+        profile = resolution.profile
+        self._blocked(blocked, profile)
+        for out in demoted:
+            self._decide("identifier_demoted", profile, demoted=(out.external_id,), violation=out.violation)
+        return replace(resolution, demoted=tuple(out.external_id for out in demoted))
 
-    def _blocked(self, collection: Collection, blocked: tuple[ExternalId, ...], profile_id: ProfileId | None) -> None:
+    def _decide(
+        self,
+        kind: DecisionKind,
+        profile: GraphProfile | None,
+        *,
+        identifiers: tuple[ExternalId, ...] = (),
+        absorbed: tuple[ProfileId, ...] = (),
+        demoted: tuple[ExternalId, ...] = (),
+        violation: str | None = None,
+    ) -> None:
+        self.decisions.append(
+            Decision(
+                kind,
+                profile_id=None if profile is None else profile.id,
+                collection=None if profile is None else profile.collection,
+                identifiers=identifiers,
+                absorbed=absorbed,
+                demoted=demoted,
+                violation=violation,
+            )
+        )
+
+    def _blocked(self, blocked: tuple[ExternalId, ...], profile: GraphProfile | None) -> None:
         for external_id in blocked:
-            shown = None if profile_id is None else collection
-            self.decisions.append(
-                Decision("value_blocked", profile_id, shown, identifiers=(external_id,), violation=BLOCKED)
-            )
-
-    def _matched(self, collection: Collection, ids: Sequence[ExternalId]) -> list[GraphProfile]:
-        """Distinct owners, in order of creation."""
-        owners = {owner for i in ids if (owner := self.state.owner(collection, i)) is not None}
-        return sorted((self.profile(owner) for owner in owners), key=lambda profile: profile.number)
-
-    def _demote(
-        self, collection: Collection, kept: list[ExternalId]
-    ) -> tuple[list[ExternalId], list[tuple[ExternalId, str]]]:
-        """Leave identifiers out, one by one, until no limit would break or one is left."""
-        demoted: list[tuple[ExternalId, str]] = []
-        for _ in range(len(kept) - 1):
-            matched = self._matched(collection, kept)
-            broken = self._broken(matched, kept)
-            if not broken:
-                break
-            lowest = self._lowest(collection, kept, broken)
-            if lowest is None:
-                break
-            timed = any(self.rules.limit(type_).period is not None for type_ in broken)
-            kept.remove(lowest)
-            demoted.append((lowest, TIME_LIMIT_EXCEEDED if timed else LIMIT_EXCEEDED))
-        return kept, demoted
-
-    def _broken(self, matched: Sequence[GraphProfile], ids: Sequence[ExternalId]) -> set[str]:
-        """Types whose count on the resulting profile would exceed the limit and grow beyond every matched one's."""
-        candidate: dict[ExternalId, Instant] = {}
-        for profile in matched:
-            for mapping in profile.mappings:
-                candidate[ExternalId(mapping.type, mapping.value)] = mapping.mapped_at
-        for external_id in ids:
-            candidate.setdefault(external_id, self.event.time)
-        if len(matched) == 1 and len(candidate) == len(matched[0].mappings):
-            return set()
-        counts: dict[str, int] = {}
-        for external_id, mapped_at in candidate.items():
-            if self._counts(external_id.type, mapped_at):
-                counts[external_id.type] = counts.get(external_id.type, 0) + 1
-        return {
-            type_
-            for type_, count in counts.items()
-            if count > self.rules.limit(type_).count
-            and count > max((self._held(profile, type_) for profile in matched), default=0)
-        }
-
-    def _held(self, profile: GraphProfile, type_: str) -> int:
-        return sum(1 for m in profile.mappings if m.type == type_ and self._counts(type_, m.mapped_at))
-
-    def _counts(self, type_: str, mapped_at: Instant) -> bool:
-        period = self.rules.limit(type_).period
-        return period is None or mapped_at > self.event.time - period
-
-    def _lowest(self, collection: Collection, kept: Sequence[ExternalId], broken: set[str]) -> ExternalId | None:
-        """The identifier to leave out: largest rank, inside one type the last extracted."""
-        among = list(kept)
-        if self.rules.minimal:
-            best = min(range(len(kept)), key=lambda n: (self.ranks[kept[n].type], n))
-            home = self.state.owner(collection, kept[best])
-            among = [
-                external_id
-                for number, external_id in enumerate(kept)
-                if number != best and self._may_conflict(collection, external_id, home, broken)
-            ]
-        if not among:
-            return None
-        lowest = max(range(len(among)), key=lambda number: (self.ranks[among[number].type], number))
-        return among[lowest]
-
-    def _may_conflict(
-        self, collection: Collection, external_id: ExternalId, home: ProfileId | None, broken: set[str]
-    ) -> bool:
-        """Can it cause the conflict: a new value of a broken type, or mapped to another profile than the best id's?"""
-        owner = self.state.owner(collection, external_id)
-        return external_id.type in broken if owner is None else owner != home
+            self._decide("value_blocked", profile, identifiers=(external_id,), violation=BLOCKED)
 
     def _create(self, collection: Collection, ids: Sequence[ExternalId]) -> Resolution:
         event = self.event
         profile_id = profile_id_for(self.rules.space, collection, event.message_id, event.source)
         profile = GraphProfile(profile_id, collection, self.state.profiles_count + self.created, event.time, ())
         self.created += 1
-        self.decisions.append(Decision("profile_created", profile_id, collection))
-        added = self._add(profile, ids)
-        self.profiles[profile_id] = added.profile
-        return msgspec.structs.replace(added, created=True)
+        self._decide("profile_created", profile)
+        return replace(self._add(profile, ids), created=True)
 
-    def _add(self, profile: GraphProfile, ids: Sequence[ExternalId]) -> Resolution:
-        """Map the identifiers that nobody owns, best rank first, until the mapping cap."""
+    def _add(self, profile: GraphProfile, new: Sequence[ExternalId]) -> Resolution:
+        """Map identifiers that nobody owns, best rank first, until the mapping cap."""
         event = self.event
-        new = [i for i in ids if self.state.owner(profile.collection, i) is None]
-        new.sort(key=lambda external_id: self.ranks[external_id.type])
         room = max(0, self.rules.mappings_max - len(profile.mappings))
-        mapped = tuple(Mapping(i.type, i.value, event.time, event.message_id) for i in new[:room])
+        ranked = _ranked(new, self.ranks)
+        mapped = tuple(Mapping(i.type, i.value, event.time, event.message_id) for i in ranked[:room])
         if mapped:
-            profile = msgspec.structs.replace(profile, mappings=profile.mappings + mapped)
+            profile = replace(profile, mappings=profile.mappings + mapped)
             self.profiles[profile.id] = profile
-        for mapping in mapped:
-            external_id = ExternalId(mapping.type, mapping.value)
+        for external_id in ranked[:room]:
             self.owners.append((profile.collection, external_id, profile.id))
-            self.decisions.append(
-                Decision("identifier_mapped", profile.id, profile.collection, identifiers=(external_id,))
-            )
-        if len(new) > room:
-            refused = tuple(new[room:])
-            self.decisions.append(
-                Decision("cap_reached", profile.id, profile.collection, identifiers=refused, violation=MAPPING_CAP)
-            )
+            self._decide("identifier_mapped", profile, identifiers=(external_id,))
+        if len(ranked) > room:
+            self._decide("cap_reached", profile, identifiers=tuple(ranked[room:]), violation=MAPPING_CAP)
         return Resolution(profile, mapped=mapped)
 
-    def _merge(self, matched: list[GraphProfile], ids: Sequence[ExternalId]) -> Resolution:
+    def _merge(self, matched: Sequence[GraphProfile], ids: Sequence[ExternalId], owners: Owners) -> Resolution:
+        """Fold the later profiles into the first, unless that would break a cap."""
+        new = [external_id for external_id in ids if owners[external_id] is None]
+        known = tuple(external_id for external_id in ids if owners[external_id] is not None)
         survivor, *others = matched
         merges = sum(profile.merges for profile in matched) + len(others)
-        held = sum(len(profile.mappings) for profile in matched)
-        fresh = sum(1 for i in ids if self.state.owner(survivor.collection, i) is None)
+        violation = None
         if merges > self.rules.merges_max:
-            return self._fall_back(survivor.collection, ids, MERGE_CAP)
-        if held + fresh > self.rules.mappings_max:
-            return self._fall_back(survivor.collection, ids, MAPPING_CAP)
-        absorbed_now = tuple(profile.id for profile in others)
-        absorbed = survivor.absorbed
-        links = list(survivor.links)
+            violation = MERGE_CAP
+        elif sum(len(profile.mappings) for profile in matched) + len(new) > self.rules.mappings_max:
+            violation = MAPPING_CAP
+        if violation is not None:
+            # No merge, not even a partial one: the event goes to the owner of its most trusted id.
+            owner = owners[_ranked(known, self.ranks)[0]]
+            home = next(profile for profile in matched if profile.id == owner)
+            self._decide("cap_reached", home, identifiers=known, violation=violation)
+            return self._add(home, new)
         for other in others:
-            absorbed = (*absorbed, other.id, *other.absorbed)
-            links.extend(link for link in other.links if link not in links)
-            for mapping in other.mappings:
-                moved = ExternalId(mapping.type, mapping.value)
-                self.owners.append((survivor.collection, moved, survivor.id))
-            self.redirects.extend((gone, survivor.id) for gone in (other.id, *other.absorbed))
-            self._relink(other, survivor.id)
-            self.profiles.pop(other.id, None)
-        merged = msgspec.structs.replace(
+            survivor = self._absorb(survivor, other)
+        survivor = replace(survivor, merges=merges)
+        self.profiles[survivor.id] = survivor
+        absorbed = tuple(profile.id for profile in others)
+        self._decide("profiles_merged", survivor, identifiers=known, absorbed=absorbed)
+        return replace(self._add(survivor, new), absorbed=absorbed)
+
+    def _absorb(self, survivor: GraphProfile, other: GraphProfile) -> GraphProfile:
+        """The survivor with all that the other has; what points at the other points at the survivor from now on."""
+        collection = survivor.collection
+        self.owners.extend((collection, ExternalId(m.type, m.value), survivor.id) for m in other.mappings)
+        gone = (other.id, *other.absorbed)
+        self.redirects.extend((absorbed, survivor.id) for absorbed in gone)
+        for link in other.links:
+            linked = self.profile(link)
+            links = tuple(dict.fromkeys(survivor.id if known == other.id else known for known in linked.links))
+            self.profiles[link] = replace(linked, links=links)
+        self.profiles.pop(other.id, None)
+        return replace(
             survivor,
-            mappings=tuple(mapping for profile in matched for mapping in profile.mappings),
-            merges=merges,
-            absorbed=absorbed,
-            links=tuple(links),
+            mappings=survivor.mappings + other.mappings,
+            absorbed=survivor.absorbed + gone,
+            links=tuple(dict.fromkeys(survivor.links + other.links)),
         )
-        self.profiles[merged.id] = merged
-        why = tuple(i for i in ids if self.state.owner(survivor.collection, i) is not None)
-        self.decisions.append(
-            Decision("profiles_merged", merged.id, merged.collection, identifiers=why, absorbed=absorbed_now)
-        )
-        added = self._add(merged, ids)
-        return msgspec.structs.replace(added, absorbed=absorbed_now)
 
-    def _fall_back(self, collection: Collection, ids: Sequence[ExternalId], violation: str) -> Resolution:
-        """At a cap: no merge; the event goes to the profile of its highest-ranked matched id, new ids still map."""
-        ranked = sorted(ids, key=lambda external_id: self.ranks[external_id.type])
-        owner = next(o for i in ranked if (o := self.state.owner(collection, i)) is not None)
-        self.decisions.append(Decision("cap_reached", owner, collection, identifiers=tuple(ids), violation=violation))
-        return self._add(self.profile(owner), ids)
-
-    def _relink(self, absorbed: GraphProfile, survivor: ProfileId) -> None:
-        """Profiles of the other collection that point at the absorbed one point at the survivor, once."""
-        for link in absorbed.links:
-            other = self.profile(link)
-            links = tuple(dict.fromkeys(survivor if known == absorbed.id else known for known in other.links))
-            self.profiles[link] = msgspec.structs.replace(other, links=links)
-
-    def outcome(self, user: Resolution | None, account: Resolution | None) -> IdentityOutcome:
+    def outcome(self, user: Resolution | None, account: Resolution | None, found: Extraction) -> IdentityOutcome:
         """Link user and account, and put everything together."""
         if user is not None and account is not None:
             user, account = self._link(user, account)
         if user is None and account is None:
-            self.decisions.append(Decision("no_identifiers", violation=NO_IDENTIFIERS))
-        gone = {absorbed for absorbed, _ in self.redirects}
+            self._decide("no_identifiers", None, violation=NO_IDENTIFIERS)
+        types = tuple(Decision("type_registered", identifiers=(ExternalId(type_, ""),)) for type_ in found.registered)
         return IdentityOutcome(
             user=user,
             account=account,
-            profiles=tuple(profile for profile in self.profiles.values() if profile.id not in gone),
+            profiles=tuple(self.profiles.values()),
             owners=tuple(self.owners),
             redirects=tuple(self.redirects),
-            registered=self.new_types,
+            registered=found.registered,
             created_count=self.created,
-            decisions=tuple(self.decisions),
+            decisions=(*types, *self.decisions),
         )
 
     def _link(self, user: Resolution, account: Resolution) -> tuple[Resolution, Resolution]:
+        """Both know each other, once. Either may have got new links since it was resolved."""
         person, company = self.profile(user.profile.id), self.profile(account.profile.id)
         if company.id not in person.links:
-            person = msgspec.structs.replace(person, links=(*person.links, company.id))
-            company = msgspec.structs.replace(company, links=(*company.links, person.id))
+            person = replace(person, links=(*person.links, company.id))
+            company = replace(company, links=(*company.links, person.id))
             self.profiles[person.id], self.profiles[company.id] = person, company
             group = tuple(ExternalId(m.type, m.value) for m in company.mappings if m.type == "group_id")
-            self.decisions.append(Decision("account_linked", person.id, USERS, identifiers=group))
-        return (
-            msgspec.structs.replace(user, profile=person),
-            msgspec.structs.replace(account, profile=company),
-        )
+            self._decide("account_linked", person, identifiers=group)
+        return replace(user, profile=person), replace(account, profile=company)
