@@ -5,19 +5,27 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: setup check test test-fast demo docs schema clean
+.DELETE_ON_ERROR:
 
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
-	touch $(STAMP)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than Python 3.11; name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "installing into $(VENV) (once; again when pyproject.toml changes) …" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $(STAMP)
 
+# In order of speed.
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+	# numpy: for networkx; pydantic_core: comes with pydantic; testcontainers: used where it is installed
+	$(BIN)/deptry cdp_stream --optional-dependencies-dev-groups dev \
+		--per-rule-ignores "DEP002=numpy,DEP003=pydantic_core,DEP004=testcontainers"
 
 test: setup
 	$(BIN)/python -m pytest -p no:cacheprovider -q
@@ -32,5 +40,7 @@ docs schema: setup
 	$(BIN)/cdp-stream schema --out topologies/topology.schema.json --docs docs/topology.md
 	$(BIN)/cdp-stream metrics --out docs/metrics.md
 
+# A local Kafka that was started from here is stopped before its folder goes.
 clean:
-	rm -rf $(VENV) .cdp-stream .pytest_cache .mypy_cache .ruff_cache
+	test ! -e .cdp-stream/kafka/pid || $(BIN)/cdp-stream kafka down
+	rm -rf $(VENV) .cdp-stream .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
