@@ -17,14 +17,14 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	@touch $(STAMP)
 
-# In order of speed.
+# In order of speed. Ignored by deptry: numpy, which networkx uses; pydantic_core, a part of pydantic; testcontainers,
+# which is used where it is installed.
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	# numpy: for networkx; pydantic_core: comes with pydantic; testcontainers: used where it is installed
-	$(BIN)/deptry cdp_stream --optional-dependencies-dev-groups dev \
+	$(BIN)/deptry . --extend-exclude "tests|benchmarks" --optional-dependencies-dev-groups dev \
 		--per-rule-ignores "DEP002=numpy,DEP003=pydantic_core,DEP004=testcontainers"
 
 test: setup
