@@ -17,7 +17,6 @@ MESSAGE_ID_LENGTH_MAX: Final = 100
 INSTANT_TEXT_LENGTH_MAX: Final = 64
 """Longer than any ISO-8601 text of use; fractions of a second may have any number of digits."""
 
-_CONTEXT_OBJECTS: Final = ("device", "traits", "integrations")
 _CONTEXT_TRAITS_IDS: Final = ("email", "crossDomainId", "cross_domain_id")
 _DEVICE_IDS: Final = ("id", "token", "advertisingId")
 _INTEGRATION_IDS: Final = (("Google Analytics", "clientId"), ("Braze", "braze_id"))
@@ -42,6 +41,10 @@ def kind_of(value: Any) -> str:
 
 def id_of(value: Any, field: str) -> str | None:
     """The id in a field, or None; numbers become text."""
+    if value is None:
+        return None
+    if type(value) is str and len(value) <= ID_LENGTH_MAX:
+        return value or None
     found = _text_of_id(value, field)
     if found is not None and len(found) > ID_LENGTH_MAX:
         raise Refused("id_too_long", field, f"{len(found)} characters; at most {ID_LENGTH_MAX} are taken")
@@ -78,18 +81,18 @@ def context_of(value: Any) -> dict[str, Any]:
     context = mapping_of(value, "context")
     if not context:
         return context
-    for part in _CONTEXT_OBJECTS:
-        if part in context:
-            mapping_of(context[part], f"context.{part}")
-    if context.get("traits"):
-        _check_ids(context["traits"], _CONTEXT_TRAITS_IDS, "context.traits")
-    if context.get("device"):
-        _check_ids(context["device"], _DEVICE_IDS, "context.device")
-    if context.get("integrations"):
+    if "traits" in context:
+        _check_ids(mapping_of(context["traits"], "context.traits"), _CONTEXT_TRAITS_IDS, "context.traits")
+    if "device" in context:
+        _check_ids(mapping_of(context["device"], "context.device"), _DEVICE_IDS, "context.device")
+    if "integrations" in context:
+        integrations = mapping_of(context["integrations"], "context.integrations")
         for name, key in _INTEGRATION_IDS:
-            _check_ids(context["integrations"].get(name), (key,), f"context.integrations.{name}")
-    _check_ids(context.get("Braze"), ("braze_id",), "context.Braze")
-    _check_ids(context, ("groupId",), "context")
+            _check_ids(integrations.get(name), (key,), f"context.integrations.{name}")
+    if "Braze" in context:
+        _check_ids(context["Braze"], ("braze_id",), "context.Braze")
+    if "groupId" in context:
+        id_of(context["groupId"], "context.groupId")
     if context.get("externalIds") is not None:
         _check_external_ids(context["externalIds"])
     return context

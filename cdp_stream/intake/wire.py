@@ -16,7 +16,7 @@ DEPTH_MAX: Final = 64
 
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
-_TO_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
+_FOLDED: Final = bytes.maketrans(b"123456789[", b"000000000{")
 _LONG_INTEGER: Final = b"0" * 19
 _STRING: Final = re.compile(rb'(?s)"[^"\\]*+(?:\\.[^"\\]*+)*+"?')
 _NOT_BRACKETS: Final = bytes(code for code in range(256) if code not in b"[]{}")
@@ -34,31 +34,31 @@ def read_object(raw: bytes | None) -> dict[str, Any]:
         raise Refused("not_json", None, "a tombstone: no value" if raw is None else "the value is empty")
     if len(raw) > RECORD_BYTES_MAX:
         raise Refused("too_large", None, f"{len(raw)} bytes; at most {RECORD_BYTES_MAX} are taken")
-    # Depth is measured before decoding: what the decoder's own recursion bears depends on the caller's stack.
-    if raw.count(b"{") + raw.count(b"[") > DEPTH_MAX and _depth(raw) > DEPTH_MAX:
+    # With digits and opening brackets made alike, one pass each tells whether a closer look is needed.
+    folded = raw.translate(_FOLDED)
+    # Depth is measured before decoding: how deep the decoder itself can go depends on the caller's stack.
+    if folded.count(b"{") > DEPTH_MAX and _is_too_deep(raw):
         raise Refused("too_deep", None, f"nested deeper than {DEPTH_MAX} levels")
     try:
         value = _decode_any(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _undecodable(raw, error) from None
     if type(value) is not dict:
         raise Refused("not_object", None, f"the record is {kind_of(value)}; an event is an object")
     # Longer integers come as Python's own. Ids in quotes may look like one, so the values decide, not the bytes.
-    if _LONG_INTEGER in raw.translate(_TO_ZERO):
+    if _LONG_INTEGER in folded:
         _check_integers(value)
     return value
 
 
-def _depth(raw: bytes) -> int:
-    """How many brackets are open at most, those in strings apart."""
-    depth = deepest = 0
+def _is_too_deep(raw: bytes) -> bool:
+    """Whether more than `DEPTH_MAX` brackets are ever open at once, those in strings apart."""
+    depth = 0
     for bracket in _STRING.sub(b"", raw).translate(None, _NOT_BRACKETS):
-        if bracket in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        else:
-            depth -= 1
-    return deepest
+        depth += 1 if bracket in b"[{" else -1
+        if depth > DEPTH_MAX:
+            return True
+    return False
 
 
 def _undecodable(raw: bytes, error: Exception) -> Refused:
@@ -67,8 +67,6 @@ def _undecodable(raw: bytes, error: Exception) -> Refused:
         raw.decode()
     except UnicodeDecodeError as broken:
         return Refused("invalid_utf8", None, f"not UTF-8 at byte {broken.start}")
-    if isinstance(error, RecursionError):
-        return Refused("too_deep", None, f"nested deeper than {DEPTH_MAX} levels")
     # Without a schema, numbers are the only thing that can be valid JSON and yet refused.
     if isinstance(error, msgspec.ValidationError):
         return Refused("number_out_of_range", None, "a number does not fit 64 bits")

@@ -28,6 +28,7 @@ class Model:
     mappings_max: int = 1000
     rows: list[Row] = field(default_factory=list)
     merged: dict[int, int] = field(default_factory=dict)
+    into: dict[int, int] = field(default_factory=dict)
     profiles: int = 0
 
     def owner(self, identifier: tuple[str, str]) -> int | None:
@@ -97,10 +98,16 @@ class Model:
             return home
         home = matched[0]
         self.merged[home] = merges
+        self.into |= dict.fromkeys(matched[1:], home)
         for row in self.rows:
             if row.profile in matched:
                 row.profile = home
         return home
+
+    def survivor(self, profile: int) -> int:
+        while profile in self.into:
+            profile = self.into[profile]
+        return profile
 
     def owned(self) -> dict[int, set[Any]]:
         result: dict[int, set[Any]] = {}
