@@ -149,7 +149,7 @@ def _advertise(container: DockerContainer) -> str:
 
 def _wait_until_up(container: DockerContainer, bootstrap: str) -> None:
     until = time.monotonic() + _UP_WITHIN_S
-    while not answers({"bootstrap_servers": bootstrap}):
+    while not answers({"bootstrap_servers": bootstrap}, groups=True):
         container.reload()
         if time.monotonic() > until or container.status == "exited":
             output = b" ".join(container.get_logs()).decode(errors="replace").split("\n")

@@ -158,12 +158,15 @@ def stop_pid(pid: int, folder: Path) -> None:
             time.sleep(0.05)
 
 
-def answers(options: Mapping[str, Any]) -> bool:
-    """Whether a broker answers an admin client with these options (`Settings.aiokafka_options`)."""
-    return asyncio.run(_answers(options))
+def answers(options: Mapping[str, Any], *, groups: bool = False) -> bool:
+    """Whether a broker answers an admin client with these options (`Settings.aiokafka_options`).
+
+    `groups`: and serves consumer groups, which a new broker does only some time after they are first asked for.
+    """
+    return asyncio.run(_answers(options, groups=groups))
 
 
-async def _answers(options: Mapping[str, Any]) -> bool:
+async def _answers(options: Mapping[str, Any], *, groups: bool) -> bool:
     # Asked plainly first: the Kafka client logs an error for each port on which nobody listens.
     if not any([await _listens(address) for address in options["bootstrap_servers"].split(",")]):
         return False
@@ -171,6 +174,8 @@ async def _answers(options: Mapping[str, Any]) -> bool:
     try:
         await asyncio.wait_for(admin.start(), 6)
         await asyncio.wait_for(admin.list_topics(), 6)
+        if groups:
+            await asyncio.wait_for(admin.find_coordinator("cdp-stream"), 6)
     except Exception:  # noqa: BLE001 - not up, or not for us, whatever it says
         return False
     finally:
@@ -195,7 +200,7 @@ def _wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> No
     while time.monotonic() < until:
         if process.poll() is not None:
             raise BrokerUnavailable(f"Kafka ended at its start; {_last_words(log)}")
-        if answers(options):
+        if answers(options, groups=True):
             return
         time.sleep(0.1)
     raise BrokerUnavailable(f"Kafka did not answer within {_START_WITHIN_S:.0f} s; {_last_words(log)}")
