@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 
 from cdp_stream.errors import BrokerUnavailable
@@ -19,11 +18,11 @@ from cdp_stream.stages.entries import ClockEntry, Control, Entry, Slice, decode_
 from cdp_stream.stages.identity import IdentityStage, first_topology
 from cdp_stream.stages.profiles import encode_changes
 from cdp_stream.stages.records import PROFILE_CHANGES, OutputRecord
-from cdp_stream.stream.catch_up import plain_consumer, read_to_end
+from cdp_stream.stream.catch_up import read_to_end
+from cdp_stream.stream.log import World
 from cdp_stream.stream.owner import Owner
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.sources import SourceReader, SourceTopic
-from cdp_stream.stream.topic_ids import describe_topics
 from cdp_stream.stream.topics import TopicNames
 
 _SLICES_AHEAD = 2
@@ -31,11 +30,6 @@ _SLICES_AHEAD = 2
 _POLL_MS = 100
 _COMMIT_EVERY_S = 2.0
 log = logging.getLogger("cdp_stream.identity")
-
-
-def wall_clock_ms() -> int:
-    """The owner's own clock; it enters the log with every entry, and decides nothing by itself."""
-    return time.time_ns() // 1_000_000
 
 
 class IdentityOwner:
@@ -47,6 +41,7 @@ class IdentityOwner:
         names: TopicNames,
         topology: CompiledTopology,
         metrics: IdentityMetrics,
+        world: World,
         *,
         apply: bool = False,
     ) -> None:
@@ -55,7 +50,8 @@ class IdentityOwner:
         self._proposed = topology
         self._apply = apply
         self._metrics = metrics
-        self._owner = Owner(settings, names, "identity", 0)
+        self._world = world
+        self._owner = Owner(settings, names, "identity", 0, world)
         self._log = TopicPartition(names.identity_log, 0)
         self._queue: asyncio.Queue[tuple[int, int, bytes, Callable[[], None]]] = asyncio.Queue()
         self._room = asyncio.Semaphore(_SLICES_AHEAD)
@@ -89,12 +85,7 @@ class IdentityOwner:
         await self._owner.close()
 
     async def _open_sources(self) -> SourceReader:
-        admin = AIOKafkaAdminClient(**self._settings.aiokafka_options())
-        await admin.start()
-        try:
-            found = await describe_topics(admin, list(self._names.sources))
-        finally:
-            await admin.close()
+        found = await self._world.log.describe(self._names.sources)
         missing = sorted(set(self._names.sources) - set(found))
         if missing:
             raise BrokerUnavailable(f"source topics do not exist: {', '.join(missing)}; create them or disable them")
@@ -103,12 +94,13 @@ class IdentityOwner:
             SourceTopic(name, info.topic_id, info.partitions, by_topic[name].identity) for name, info in found.items()
         ]
         group = f"{self._names.prefix}{self._names.space}.sources"
-        options = self._settings.aiokafka_options()
-        return SourceReader(options, group, topics, self._settings.step_events_max, self._settings.step_bytes_max)
+        return SourceReader(
+            self._world.log, group, topics, self._settings.step_events_max, self._settings.step_bytes_max
+        )
 
     async def _do_present_entries(self) -> None:
         """Entries that stood in the log at the claim come first, identically, before anything is appended."""
-        consumer = plain_consumer(self._settings.aiokafka_options())
+        consumer = self._world.log.consumer()
         await consumer.start()
         try:
             start = {self._log: self.stage.barrier.next_offset}
@@ -120,7 +112,7 @@ class IdentityOwner:
     async def _propose_topology(self) -> None:
         in_force = self.stage.barrier.topology_version
         if in_force is None:
-            await self._append(first_topology(self._proposed, wall_clock_ms()))
+            await self._append(first_topology(self._proposed, self._world.clock_ms()))
         elif in_force != self._proposed.version:
             if not self._apply:
                 log.warning(
@@ -129,7 +121,7 @@ class IdentityOwner:
                     in_force,
                 )
                 return
-            first = first_topology(self._proposed, wall_clock_ms())
+            first = first_topology(self._proposed, self._world.clock_ms())
             identity = f"apply-{self._proposed.version}-on-{in_force}-{self.stage.barrier.next_offset}"
             await self._append(Control(first.clock, "apply", identity, in_force, first.topology))
 
@@ -145,17 +137,18 @@ class IdentityOwner:
 
     async def _append_entries(self) -> None:
         """Slices as records come, clocks as time passes; never more than a few ahead of what is decided."""
+        loop = asyncio.get_running_loop()
         interval_s = self._settings.clock_interval_ms / 1000
-        next_clock = time.monotonic() + interval_s
+        next_clock = loop.time() + interval_s
         while True:
             if await self._sources.fill(_POLL_MS):
                 await self._room.acquire()
                 await self._sources.fill(0)
                 parts = self._sources.cut()
-                self._appended.add(await self._append(Slice(wall_clock_ms(), parts)))
-            if time.monotonic() >= next_clock:
-                next_clock = time.monotonic() + interval_s
-                await self._append(ClockEntry(wall_clock_ms(), await self._sources.is_drained()))
+                self._appended.add(await self._append(Slice(self._world.clock_ms(), parts)))
+            if loop.time() >= next_clock:
+                next_clock = loop.time() + interval_s
+                await self._append(ClockEntry(self._world.clock_ms(), await self._sources.is_drained()))
 
     async def _take_entries(self) -> None:
         while True:
@@ -193,7 +186,7 @@ class IdentityOwner:
         self.stage.graph.trim_caches()
         self._metrics.step(step, len(records), acked - began, time.perf_counter() - began)
         if records:
-            self._metrics.end_to_end(wall_clock_ms(), records)
+            self._metrics.end_to_end(self._world.clock_ms(), records)
 
     async def _publish_positions(self) -> None:
         while True:

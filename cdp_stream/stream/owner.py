@@ -7,16 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
 from cdp_stream.model.ports import Store
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
 from cdp_stream.stages.profiles import ProfileBarrier
 from cdp_stream.stages.records import OutputRecord
-from cdp_stream.store.rocks import RocksStore
 from cdp_stream.stream.catch_up import outputs_beyond, restore
 from cdp_stream.stream.claim import claim
+from cdp_stream.stream.log import BatchWriter, World
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.step import Positions, StepWriter
 from cdp_stream.stream.topics import TopicNames
@@ -33,7 +32,8 @@ def state_folder(settings: Settings, names: TopicNames) -> Path:
 class Owner:
     """The one writer of a stage partition, from `take_over` on."""
 
-    def __init__(self, settings: Settings, names: TopicNames, stage: str, partition: int) -> None:
+    def __init__(self, settings: Settings, names: TopicNames, stage: str, partition: int, world: World) -> None:
+        self._world = world
         self.settings = settings
         self.names = names
         self.stage_name = stage
@@ -41,7 +41,7 @@ class Owner:
         self.changelog = TopicPartition(names.changelog(stage), partition)
         self.store: Store
         self.writer: StepWriter
-        self._producer: AIOKafkaProducer
+        self._claimed: BatchWriter
         self._producer_id = -1
 
     @property
@@ -52,11 +52,11 @@ class Owner:
     async def claim_and_restore(self) -> Store:
         """Fence older owners off, open the store and bring it up to the changelog's end."""
         outputs = self.names.outputs(self.stage_name, self.partition)
-        self._producer, self._producer_id = await claim(self.settings.aiokafka_options(), self.name, outputs)
+        self._claimed, self._producer_id = await claim(self._world.log, self.name, outputs)
         folder = state_folder(self.settings, self.names) / f"{self.stage_name}-{self.partition}"
-        self.store = RocksStore(folder)
+        self.store = self._world.open_store(folder)
         start = _changelog_position(self.store, self.stage_name)
-        self._restored = await restore(self.settings.aiokafka_options(), self.store, self.changelog, start)
+        self._restored = await restore(self._world.log, self.store, self.changelog, start)
         return self.store
 
     async def catch_up(self, barrier: Barrier) -> None:
@@ -71,8 +71,8 @@ class Owner:
             if where != self.changelog and where.topic != self.names.identity_log
         ]
         own = f"{self.stage_name}/{self.partition}/"
-        sent = await outputs_beyond(self.settings.aiokafka_options(), outputs, barrier.outputs, own)
-        self.writer = StepWriter(self._producer, self.names, self.changelog, sent)
+        sent = await outputs_beyond(self._world.log, outputs, barrier.outputs, own)
+        self.writer = StepWriter(self._claimed, self.names, self.changelog, sent)
 
     async def send(self, records: Sequence[OutputRecord], positions: Positions) -> list[int]:
         """Send a step's outputs and await their acknowledgements."""
@@ -90,9 +90,9 @@ class Owner:
         return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
 
     async def close(self) -> None:
-        """Stop the producer and close the store."""
-        if hasattr(self, "_producer"):
-            await self._producer.stop()
+        """Stop the writer and close the store."""
+        if hasattr(self, "_claimed"):
+            await self._claimed.stop()
         if hasattr(self, "store"):
             self.store.close()
 

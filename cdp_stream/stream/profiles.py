@@ -13,7 +13,8 @@ from aiokafka.structs import TopicPartition
 from cdp_stream.metrics import ProfileMetrics
 from cdp_stream.stages.profiles import ProfileStage, ProfileStep
 from cdp_stream.stages.records import PROFILE_CHANGES, SHIPMENTS
-from cdp_stream.stream.catch_up import plain_consumer, read_to_end
+from cdp_stream.stream.catch_up import read_to_end
+from cdp_stream.stream.log import World
 from cdp_stream.stream.owner import Owner
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import TopicNames
@@ -26,12 +27,14 @@ log = logging.getLogger("cdp_stream.profiles")
 class ProfileOwner:
     """Owns one partition of the profile stage."""
 
-    def __init__(self, settings: Settings, names: TopicNames, partition: int, metrics: ProfileMetrics) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: Settings, names: TopicNames, partition: int, metrics: ProfileMetrics, world: World
+    ) -> None:
+        self._world = world
         self._names = names
         self._partition = partition
         self._metrics = metrics
-        self._owner = Owner(settings, names, "profiles", partition)
+        self._owner = Owner(settings, names, "profiles", partition, world)
         self._queue: asyncio.Queue[tuple[int, bytes, Callable[[], None]]] = asyncio.Queue()
         self._one_step = asyncio.Lock()
         self._changes = TopicPartition(names.of_role(PROFILE_CHANGES), partition)
@@ -60,7 +63,7 @@ class ProfileOwner:
 
     async def _do_present(self) -> None:
         """What stands in the log beyond the state, however far the group's committed offset lies from it."""
-        consumer = plain_consumer(self._settings.aiokafka_options())
+        consumer = self._world.log.consumer()
         await consumer.start()
         try:
             async for _, record in read_to_end(consumer, {self._changes: self.stage.barrier.next_offset}):
@@ -90,7 +93,7 @@ class ProfileOwner:
             await self._finish(self.stage.decide(offset, value), began)
 
     async def _take_shipments(self) -> None:
-        consumer = plain_consumer(self._settings.aiokafka_options())
+        consumer = self._world.log.consumer()
         await consumer.start()
         try:
             consumer.assign([self._shipments])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 
 from cdp_stream.errors import BrokerUnavailable
@@ -26,10 +25,10 @@ from cdp_stream.stages.records import (
 )
 from cdp_stream.stages.views import profile_view
 from cdp_stream.store.memory import MemoryStore
-from cdp_stream.stream.catch_up import plain_consumer, read_to_end, restore
+from cdp_stream.stream.catch_up import read_to_end, restore
+from cdp_stream.stream.kafka_log import KafkaLog
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.sources import SourceReader, SourceTopic
-from cdp_stream.stream.topic_ids import describe_topics
 from cdp_stream.stream.topics import TopicNames
 
 
@@ -38,13 +37,8 @@ async def entries_of_space(
 ) -> AsyncIterator[tuple[int, Instant, Entry, list[RawRecord]]]:
     """Every entry of a space's identity log, with its offset, append time and records, to the log's present end."""
     names = TopicNames.of(topology.topology, settings)
-    options = settings.aiokafka_options()
-    admin = AIOKafkaAdminClient(**options)
-    await admin.start()
-    try:
-        found = await describe_topics(admin, [names.identity_log, *names.sources])
-    finally:
-        await admin.close()
+    log = KafkaLog(settings.aiokafka_options())
+    found = await log.describe([names.identity_log, *names.sources])
     if names.identity_log not in found:
         raise BrokerUnavailable(f"{names.identity_log}: no such topic; has a worker ever run on this space?")
     by_topic = {names.prefix + source.topic: source for source in topology.topology.sources}
@@ -53,8 +47,8 @@ async def entries_of_space(
         for name, info in found.items()
         if name in by_topic
     ]
-    sources = SourceReader(options, "", topics, settings.step_events_max, settings.step_bytes_max)
-    consumer = plain_consumer(options)
+    sources = SourceReader(log, "", topics, settings.step_events_max, settings.step_bytes_max)
+    consumer = log.consumer()
     await consumer.start()
     try:
         async for _, record in read_to_end(consumer, {TopicPartition(names.identity_log, 0): 0}):
@@ -71,13 +65,13 @@ async def running_digest(
 ) -> tuple[str, dict[str, int]]:
     """The digest of a space's topics and state as its workers wrote them, and how many records each topic holds."""
     names = TopicNames.of(topology.topology, settings)
-    options = settings.aiokafka_options()
+    log = KafkaLog(settings.aiokafka_options())
     roles = [LEDGER, TRAIT_CHANGES, AUDIENCE_CHANGES, *(DESTINATION_PREFIX + name for name, _ in names.destinations)]
     starts = {TopicPartition(names.of_role(role), number): 0 for role in roles for number in range(names.partitions)}
     starts[TopicPartition(names.of_role(DEAD_LETTERS), 0)] = 0
     role_of = {names.of_role(role): role for role in [*roles, DEAD_LETTERS]}
     digest = OutputsDigest()
-    consumer = plain_consumer(options)
+    consumer = log.consumer()
     await consumer.start()
     try:
         async for where, record in read_to_end(consumer, starts):
@@ -93,13 +87,13 @@ async def running_digest(
 
 async def running_profiles(settings: Settings, names: TopicNames) -> list[dict[str, Any]]:
     """Every profile of a space, from the changelogs of both stages."""
-    options = settings.aiokafka_options()
+    log = KafkaLog(settings.aiokafka_options())
     identity = MemoryStore()
-    await restore(options, identity, TopicPartition(names.changelog("identity"), 0), 0)
+    await restore(log, identity, TopicPartition(names.changelog("identity"), 0), 0)
     states = []
     for number in range(names.partitions):
         store = MemoryStore()
-        await restore(options, store, TopicPartition(names.changelog("profiles"), number), 0)
+        await restore(log, store, TopicPartition(names.changelog("profiles"), number), 0)
         states.append(ProfileDraft(store))
     views = []
     for graph in GraphDraft(identity, (), 0).all_profiles():

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from aiokafka import AIOKafkaConsumer
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 
 from cdp_stream.errors import LogContradiction
 from cdp_stream.model.event import RawRecord
 from cdp_stream.model.ids import SourceRef
 from cdp_stream.stages.entries import SourceSlice, records_crc
-from cdp_stream.stream.catch_up import plain_consumer
+from cdp_stream.stream.log import Consumer, Log, ReadRecord
 
 _FETCH_MS = 1_000
 _RETRIES = 30
@@ -34,23 +32,21 @@ class SourceTopic:
 class SourceReader:
     """Reads every partition of every source with a consumer of its own, `read_committed`, in no group's assignment."""
 
-    def __init__(
-        self, options: dict[str, Any], group: str, topics: Sequence[SourceTopic], step_events: int, step_bytes: int
-    ) -> None:
-        self._options = options
+    def __init__(self, log: Log, group: str, topics: Sequence[SourceTopic], step_events: int, step_bytes: int) -> None:
+        self._log = log
         self._group = group
         self._topics = {topic.topic: topic for topic in topics}
         self._step_events = step_events
         self._step_bytes = step_bytes
-        self._buffers: dict[TopicPartition, deque[ConsumerRecord]] = {}
+        self._buffers: dict[TopicPartition, deque[ReadRecord]] = {}
         self._starts: dict[TopicPartition, int] = {}
         self._cut: dict[tuple[str, int, int], list[RawRecord]] = {}
-        self._consumer: AIOKafkaConsumer
-        self._reread: AIOKafkaConsumer | None = None
+        self._consumer: Consumer
+        self._reread: Consumer | None = None
 
     async def start(self, positions: dict[TopicPartition, int]) -> None:
         """Begin at these positions; partitions not named begin at their earliest record."""
-        self._consumer = plain_consumer(self._options, group_id=self._group, isolation_level="read_committed")
+        self._consumer = self._log.consumer(group_id=self._group, isolation_level="read_committed")
         await self._consumer.start()
         every = [
             TopicPartition(topic.topic, number) for topic in self._topics.values() for number in range(topic.partitions)
@@ -126,7 +122,7 @@ class SourceReader:
     async def _read(self, part: SourceSlice) -> list[RawRecord]:
         where = TopicPartition(part.topic, part.partition)
         if self._reread is None:
-            self._reread = plain_consumer(self._options, isolation_level="read_committed")
+            self._reread = self._log.consumer(isolation_level="read_committed")
             await self._reread.start()
         consumer = self._reread
         consumer.assign([where])
@@ -140,7 +136,7 @@ class SourceReader:
                 break
         return taken
 
-    def _raw(self, record: ConsumerRecord) -> RawRecord:
+    def _raw(self, record: ReadRecord) -> RawRecord:
         topic = self._topics[record.topic]
         place = SourceRef(record.topic, topic.topic_id, record.partition, record.offset)
         return RawRecord(place, record.timestamp, record.key, record.value, topic.identity)

@@ -8,14 +8,13 @@ leaves a state from which the same step is decided again, identically.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Mapping, Sequence
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
 from cdp_stream.errors import Fenced
 from cdp_stream.stages.records import OutputRecord
+from cdp_stream.stream.log import Acknowledged, BatchRecord, BatchWriter
 from cdp_stream.stream.topics import MESSAGE_BYTES_MAX, TopicNames
 
 Positions = dict[str, dict[int, int]]
@@ -25,17 +24,17 @@ _BATCH_BYTES_MAX = MESSAGE_BYTES_MAX // 4
 
 
 class StepWriter:
-    """Sends what a stage partition decides, through the producer of its claim."""
+    """Sends what a stage partition decides, through the writer of its claim."""
 
     def __init__(
         self,
-        producer: AIOKafkaProducer,
+        writer: BatchWriter,
         names: TopicNames,
         changelog: TopicPartition,
         sent: dict[tuple[TopicPartition, str], int],
     ) -> None:
         """`sent`: outputs of ours that the log holds and the state does not, by `src`, with their offsets."""
-        self._producer = producer
+        self._writer = writer
         self._names = names
         self._changelog = changelog
         self._sent = sent
@@ -69,22 +68,20 @@ class StepWriter:
         positions: Positions,
     ) -> None:
         """One partition's records in order, in as few batches as their size allows."""
-        futures: list[tuple[list[int], Any]] = []
-        batch = self._producer.create_batch()
+        futures: list[tuple[list[int], Awaitable[Acknowledged]]] = []
+        batch: list[BatchRecord] = []
         members: list[int] = []
         size = 0
         for number in numbers:
             record = records[number]
             length = len(record.value) + len(record.key)
             if members and size + length > _BATCH_BYTES_MAX:
-                futures.append((members, await self._submit(batch, where)))
-                batch, members, size = self._producer.create_batch(), [], 0
-            headers = [("src", record.src.encode())]
-            taken = batch.append(timestamp=None, key=record.key, value=record.value, headers=headers)
-            assert taken is not None, (record.topic, length)
+                futures.append((members, await self._writer.submit(where, batch)))
+                batch, members, size = [], [], 0
+            batch.append((record.key, record.value, record.src))
             members.append(number)
             size += length
-        futures.append((members, await self._submit(batch, where)))
+        futures.append((members, await self._writer.submit(where, batch)))
         for members_of, future in futures:
             base = (await future).offset
             for place, number in enumerate(members_of):
@@ -93,25 +90,17 @@ class StepWriter:
 
     async def changelog(self, changes: Mapping[bytes, bytes | None]) -> int:
         """The step's state changes as one record batch, which the log takes whole or not at all. Returns the next offset."""
-        batch = self._producer.create_batch()
-        for key, value in changes.items():
-            taken = batch.append(timestamp=None, key=key, value=value)
-            assert taken is not None, "a step's changelog must fit one record batch"
+        batch: list[BatchRecord] = [(key, value, None) for key, value in changes.items()]
         try:
-            metadata = await (await self._submit(batch, self._changelog))
+            taken = await (await self._writer.submit(self._changelog, batch))
         except Exception as error:
             raise Fenced(f"the changelog was refused, which ends the claim: {error!r}") from error
-        return int(metadata.offset) + len(changes)
+        return int(taken.offset) + len(changes)
 
     async def append(self, where: TopicPartition, value: bytes) -> int:
         """One record of its own, such as an entry of the identity log. Returns its offset."""
-        batch = self._producer.create_batch()
-        batch.append(timestamp=None, key=None, value=value)
         try:
-            metadata = await (await self._submit(batch, where))
+            taken = await (await self._writer.submit(where, [(None, value, None)]))
         except Exception as error:
             raise Fenced(f"an append was refused, which ends the claim: {error!r}") from error
-        return int(metadata.offset)
-
-    async def _submit(self, batch: Any, where: TopicPartition) -> Any:
-        return await self._producer.send_batch(batch, where.topic, partition=where.partition)
+        return int(taken.offset)

@@ -17,6 +17,7 @@ from cdp_stream.pipeline import CompiledTopology
 from cdp_stream.stages.records import PROFILE_CHANGES
 from cdp_stream.stream.app import build_app
 from cdp_stream.stream.identity import IdentityOwner
+from cdp_stream.stream.kafka_log import kafka_world
 from cdp_stream.stream.profiles import ProfileOwner
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import TopicNames, ensure_topics
@@ -47,6 +48,7 @@ async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, ap
         await ensure_topics(admin, names, settings.replication_factor)
     finally:
         await admin.close()
+    world = kafka_world(settings)
     metrics = Metrics()
     port = settings.metrics_port + STAGES.index(stage)
     if settings.metrics_port:
@@ -59,7 +61,7 @@ async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, ap
             settings,
             group,
             names.identity_log,
-            lambda _: IdentityOwner(settings, names, topology, identity_metrics, apply=apply),
+            lambda _: IdentityOwner(settings, names, topology, identity_metrics, world, apply=apply),
         )
     else:
         profile_metrics = ProfileMetrics(metrics)
@@ -67,7 +69,7 @@ async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, ap
             settings,
             group,
             names.of_role(PROFILE_CHANGES),
-            lambda partition: ProfileOwner(settings, names, partition, profile_metrics),
+            lambda partition: ProfileOwner(settings, names, partition, profile_metrics, world),
         )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -14,6 +14,8 @@ from cdp_stream.stages.records import LEDGER, OutputRecord
 from cdp_stream.stream.broker import Broker
 from cdp_stream.stream.catch_up import outputs_beyond
 from cdp_stream.stream.claim import claim
+from cdp_stream.stream.kafka_log import KafkaLog
+from cdp_stream.stream.log import BatchWriter
 from cdp_stream.stream.step import StepWriter
 from cdp_stream.stream.topics import TopicNames
 
@@ -28,6 +30,7 @@ def record(number: int) -> OutputRecord:
 class Setting:
     def __init__(self, bootstrap: str, prefix: str) -> None:
         self.options = {"bootstrap_servers": bootstrap}
+        self.log = KafkaLog(self.options)
         self.names = TopicNames("fence", prefix, PARTITIONS, (), ())
         self.topic = self.names.of_role(LEDGER)
         self.outputs = [TopicPartition(self.topic, number) for number in range(PARTITIONS)]
@@ -39,10 +42,10 @@ class Setting:
         await admin.create_topics([NewTopic(self.topic, PARTITIONS, 1)])
         await admin.close()
 
-    async def writer(self) -> tuple[StepWriter, int, object]:
-        producer, producer_id = await claim(self.options, self.id, self.outputs)
-        sent = await outputs_beyond(self.options, self.outputs, {}, "identity/0/")
-        return StepWriter(producer, self.names, self.outputs[0], sent), producer_id, producer
+    async def writer(self) -> tuple[StepWriter, int, BatchWriter]:
+        writer, producer_id = await claim(self.log, self.id, self.outputs)
+        sent = await outputs_beyond(self.log, self.outputs, {}, "identity/0/")
+        return StepWriter(writer, self.names, self.outputs[0], sent), producer_id, writer
 
     async def ends(self) -> dict[TopicPartition, int]:
         consumer = AIOKafkaConsumer(**self.options)

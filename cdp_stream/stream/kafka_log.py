@@ -1,0 +1,135 @@
+"""The log on Kafka: the real implementation of the port in `log.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.structs import TopicPartition
+
+from cdp_stream.model.time import Instant
+from cdp_stream.store.rocks import RocksStore
+from cdp_stream.stream.log import Acknowledged, BatchRecord, World
+from cdp_stream.stream.settings import Settings
+from cdp_stream.stream.topic_ids import TopicInfo, describe_topics
+from cdp_stream.stream.topics import MESSAGE_BYTES_MAX
+
+_TRANSACTION_TIMEOUT_MS = 10_000
+_POLL_S = 0.002
+
+
+def wall_clock_ms() -> Instant:
+    """This machine's clock."""
+    return time.time_ns() // 1_000_000
+
+
+def kafka_world(settings: Settings) -> World:
+    """Kafka, RocksDB and the machine's clock."""
+    return World(KafkaLog(settings.aiokafka_options()), RocksStore, wall_clock_ms)
+
+
+def plain_consumer(options: dict[str, Any], **more: Any) -> AIOKafkaConsumer:
+    """A consumer outside any group, reading from where it is told."""
+    settings: dict[str, Any] = {
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "max_partition_fetch_bytes": MESSAGE_BYTES_MAX,
+        "fetch_max_bytes": 4 * MESSAGE_BYTES_MAX,
+        **more,
+    }
+    return AIOKafkaConsumer(**options, **settings)
+
+
+class KafkaLog:
+    """`log.Log` with aiokafka."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        """`options`: what every client of the broker is given (`Settings.aiokafka_options`)."""
+        self._options = options
+
+    def consumer(self, **more: Any) -> AIOKafkaConsumer:
+        """A consumer, not started yet."""
+        return plain_consumer(self._options, **more)
+
+    async def mark(self, transactional_id: str, outputs: Sequence[TopicPartition]) -> None:
+        """Begin a transaction, add every output partition to it without a record, abort it."""
+        producer = self._transactional(transactional_id)
+        await producer.start()
+        try:
+            for topic in sorted({output.topic for output in outputs}):
+                await producer.partitions_for(topic)
+            await producer.begin_transaction()
+            transaction = producer._txn_manager  # noqa: SLF001 - adding partitions without records has no public door
+            for output in outputs:
+                transaction.maybe_add_partition_to_txn(output)
+            transaction.notify_task_waiter()
+            while transaction.partitions_to_add():  # noqa: ASYNC110 - the client offers no event for it
+                await asyncio.sleep(_POLL_S)
+            await producer.abort_transaction()
+        finally:
+            await producer.stop()
+
+    async def initialise(self, transactional_id: str) -> tuple[int, int]:
+        """Producer id and epoch of this id from now on."""
+        producer = self._transactional(transactional_id)
+        await producer.start()
+        try:
+            transaction = producer._txn_manager  # noqa: SLF001
+            return transaction.producer_id, transaction.producer_epoch
+        finally:
+            await producer.stop()
+
+    async def writer(self, producer_id: int, epoch: int) -> KafkaWriter:
+        """A started, idempotent producer with this id and epoch."""
+        producer = AIOKafkaProducer(
+            **self._options,
+            acks="all",
+            enable_idempotence=True,
+            max_batch_size=MESSAGE_BYTES_MAX,
+            max_request_size=MESSAGE_BYTES_MAX * 2,
+            linger_ms=0,
+        )
+        producer._txn_manager.set_pid_and_epoch(producer_id, epoch)  # noqa: SLF001 - a contract test watches it
+        await producer.start()
+        return KafkaWriter(producer)
+
+    async def describe(self, topics: Sequence[str]) -> Mapping[str, TopicInfo]:
+        """Those of the topics that exist."""
+        admin = AIOKafkaAdminClient(**self._options)
+        await admin.start()
+        try:
+            return await describe_topics(admin, list(topics))
+        finally:
+            await admin.close()
+
+    def _transactional(self, transactional_id: str) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            **self._options, transactional_id=transactional_id, transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS
+        )
+
+
+class KafkaWriter:
+    """`log.BatchWriter`: builds record batches and hands them to the producer of one claim."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._producer = producer
+
+    async def submit(self, where: TopicPartition, records: Sequence[BatchRecord]) -> Awaitable[Acknowledged]:
+        """Put one record batch in line."""
+        batch = self._producer.create_batch()
+        for key, value, src in records:
+            headers = [] if src is None else [("src", src.encode())]
+            taken = batch.append(timestamp=None, key=key, value=value, headers=headers)
+            assert taken is not None, f"{where.topic}: {len(records)} records do not fit one record batch"
+        acknowledged: Awaitable[Acknowledged] = await self._producer.send_batch(
+            batch, where.topic, partition=where.partition
+        )
+        return acknowledged
+
+    async def stop(self) -> None:
+        """Stop the producer."""
+        await self._producer.stop()
