@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup check test test-fast demo docs schema clean
+.PHONY: setup check test test-fast torture demo docs schema clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -32,6 +32,13 @@ test: setup
 
 test-fast: setup
 	$(BIN)/python -m pytest -p no:cacheprovider -q -m "not wire"
+
+# kill -9 of workers at random moments on a cluster of two nodes, and a checker of its own (docs/guarantees.md).
+KILLS ?= 10
+EVENTS ?= 50000
+SEED ?= 1
+torture: setup
+	PYTHONPATH=benchmarks $(BIN)/python -m torture --kills $(KILLS) --events $(EVENTS) --seed $(SEED)
 
 demo: setup
 	$(BIN)/cdp-stream demo topologies/ecommerce

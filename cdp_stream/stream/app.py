@@ -96,7 +96,7 @@ def build_app(settings: Settings, group: str, topic: str, make_owner: Callable[[
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=MESSAGE_BYTES_MAX,
         broker_session_timeout=settings.session_timeout_s,
-        broker_heartbeat_interval=max(1.0, settings.session_timeout_s / 4),
+        broker_heartbeat_interval=settings.session_timeout_s / 4,
         broker_commit_every=100,
         broker_commit_interval=2.0,
         stream_wait_empty=False,

@@ -83,12 +83,14 @@ def start_kafka(
     *,
     keep: bool = True,
     settings: Mapping[str, str] | None = None,
+    cluster: str | None = None,
 ) -> tuple[subprocess.Popen[bytes], str]:
     """A node with its data in `folder`, which answers clients on `port` (default: a free one); (process, bootstrap).
 
     `keep`: it outlives this process, and its data outlive it. Otherwise the process is a guard (`guard.py`): closing
     its standard input, or the end of this process, ends the node and removes the folder. `settings` are added to the
-    node's own. A later start on the same folder goes on with the data. Raises BrokerUnavailable.
+    node's own. `cluster`: the id of a cluster that the node is to be part of (`new_cluster_id`), default: one of its own.
+    A later start on the same folder goes on with the data. Raises BrokerUnavailable.
     """
     if port is not None and not _is_free(port):
         raise BrokerUnavailable(f"port {port} is in use by another program")
@@ -98,8 +100,7 @@ def start_kafka(
     java = _java(os.environ)
     if not (folder / "data" / "meta.properties").exists():
         tool = [java, "-cp", f"{libs}/*", "kafka.tools.StorageTool"]
-        cluster = _run([*tool, "random-uuid"]).strip().splitlines()[-1]
-        _run([*tool, "format", "-t", cluster, "-c", str(file)])
+        _run([*tool, "format", "-t", cluster or new_cluster_id(libs), "-c", str(file)])
     command = [java, *_JAVA_OPTIONS, "-cp", f"{libs}/*", "kafka.Kafka", str(file)]
     if not keep:
         command = [sys.executable, "-m", "cdp_stream.stream.guard", "--remove", str(folder), "--", *command]
@@ -118,6 +119,12 @@ def start_kafka(
         stop_kafka(process)
         raise
     return process, f"localhost:{port}"
+
+
+def new_cluster_id(libs: Path) -> str:
+    """An id for a cluster of several nodes. Raises BrokerUnavailable."""
+    tool = [_java(os.environ), "-cp", f"{libs}/*", "kafka.tools.StorageTool"]
+    return _run([*tool, "random-uuid"]).strip().splitlines()[-1]
 
 
 def stop_kafka(process: subprocess.Popen[bytes]) -> None:

@@ -81,7 +81,7 @@ class Settings:
             sasl_username=given.get("SASL_USERNAME"),
             sasl_password=given.get("SASL_PASSWORD"),
             metrics_port=_number(given, "METRICS_PORT", 6066, 0, 65_534),
-            session_timeout_s=_number(given, "SESSION_TIMEOUT_S", 10, 6, 300),
+            session_timeout_s=_number(given, "SESSION_TIMEOUT_S", 10, 1, 300),
             step_events_max=_number(given, "STEP_EVENTS_MAX", 1_000, 1, 10_000),
             step_bytes_max=_number(given, "STEP_BYTES_MAX", 2 * 1024 * 1024, 1_024, 8 * 1024 * 1024),
             clock_interval_ms=_number(given, "CLOCK_INTERVAL_MS", 500, 50, 60_000),

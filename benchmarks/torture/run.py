@@ -1,0 +1,244 @@
+"""One run: a cluster of two nodes, four workers, a load; kills, a node that is slow at times; then the checker."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.structs import TopicPartition
+
+from cdp_stream.cli.from_kafka import recompute
+from cdp_stream.stages.records import PROFILE_CHANGES
+from cdp_stream.stream.recompute import running_digest
+from cdp_stream.stream.topics import TopicNames
+from torture.checker import Verdict, check
+from torture.cluster import Cluster, Node
+from torture.load import SOURCES, TOPOLOGY, lines
+from torture.snapshot import ROLES, take_snapshot
+from torture.workers import Workers
+
+_QUIET_S = 5.0
+_BURST = 50
+_KILL_EVERY_S = 1.5
+"""Within this time the events of one kill are produced, so that most kills fall into work."""
+
+
+@dataclass
+class Outcome:
+    """What a run came to."""
+
+    seed: int
+    kills: Counter[str] = field(default_factory=Counter)
+    ended: Counter[str] = field(default_factory=Counter)
+    """Workers that ended of themselves, by reason; they were started again."""
+    frozen: int = 0
+    """How often the second node stood still."""
+    seconds: float = 0.0
+    digest: str = ""
+    recomputed: str = ""
+    verdict: Verdict = field(default_factory=Verdict)
+    exit_codes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_good(self) -> bool:
+        """Nothing lost, nothing doubled, nothing different."""
+        return not self.verdict.findings and self.digest == self.recomputed and set(self.exit_codes.values()) == {0}
+
+    def row(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "good": self.is_good,
+            "seed": self.seed,
+            "seconds": round(self.seconds, 1),
+            "kills": dict(sorted(self.kills.items())),
+            "node frozen": self.frozen,
+            "ended of themselves": dict(sorted(self.ended.items())),
+            "counts": self.verdict.counts,
+            "findings": self.verdict.findings,
+            "digest": self.digest,
+            "digest of the recomputation": self.recomputed,
+            "exit codes": self.exit_codes,
+        }
+
+
+class Load(threading.Thread):
+    """Produces the load at an even pace, never more than is allowed so far."""
+
+    def __init__(self, bootstrap: str, seed: int, events: int, per_s: float) -> None:
+        super().__init__(daemon=True)
+        self._servers = bootstrap
+        self._lines = lines(seed, events)
+        self.events = events
+        self._pause_s = _BURST / per_s
+        self.allowed = 0
+        self.sent = 0
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Produce until everything is sent."""
+        try:
+            asyncio.run(self._run())
+        except BaseException as error:
+            self.error = error
+            raise
+
+    async def _run(self) -> None:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._servers, enable_idempotence=True, linger_ms=5, max_batch_size=128 * 1024
+        )
+        await producer.start()
+        places = [(topic, number) for topic, count in SOURCES.items() for number in range(count)]
+        try:
+            for number, line in enumerate(self._lines):
+                while number >= self.allowed:  # noqa: ASYNC110 - allowed from another thread
+                    await asyncio.sleep(0.02)
+                topic, partition = places[number % len(places)]
+                await producer.send(topic, line, partition=partition)
+                self.sent = number + 1
+                if number % _BURST == 0:
+                    await asyncio.sleep(self._pause_s)
+            await producer.flush()
+        finally:
+            await producer.stop()
+
+
+async def create_sources(bootstrap: str, replicas: int = 1) -> None:
+    """The source topics."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    await admin.create_topics([NewTopic(topic, count, replicas) for topic, count in SOURCES.items()])
+    await admin.close()
+
+
+def wait_until_quiet(workers: Workers, within_s: float = 240) -> None:
+    """Until all sources are cut into slices and no output has come for some seconds."""
+    until, since, last = time.monotonic() + within_s, time.monotonic(), -1
+    while time.monotonic() < until:
+        workers.supervise(0.7)
+        left, outputs = asyncio.run(_position(workers))
+        if left or outputs != last:
+            since, last = time.monotonic(), outputs
+        elif time.monotonic() - since >= _QUIET_S:
+            return
+    raise TimeoutError(f"workers did not come to rest within {within_s:.0f} s")
+
+
+async def _position(workers: Workers) -> tuple[int, int]:
+    """Source offsets that no published position has passed, and the number of outputs so far."""
+    settings, names = workers.settings, TopicNames.of(workers.topology.topology, workers.settings)
+    group = f"{names.prefix}{names.space}.sources"
+    consumer = AIOKafkaConsumer(**settings.aiokafka_options(), group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        every = [TopicPartition(topic, number) for topic, count in SOURCES.items() for number in range(count)]
+        ends = await consumer.end_offsets(every)
+        decided = [await consumer.committed(where) or 0 for where in every]
+        left = sum(ends.values()) - sum(decided)
+        topics = [names.of_role(role) for role in ROLES if role != PROFILE_CHANGES]
+        topics += [topic for _, topic in names.destinations]
+        found = await consumer.topics()
+        outputs = [
+            TopicPartition(topic, number)
+            for topic in topics
+            if topic in found
+            for number in sorted(consumer.partitions_for_topic(topic) or ())
+        ]
+        return left, sum((await consumer.end_offsets(outputs)).values()) if outputs else 0
+    finally:
+        await consumer.stop()
+
+
+class Slowness(threading.Thread):
+    """Freezes a node for a moment, again and again."""
+
+    def __init__(self, node: Node, seed: int) -> None:
+        super().__init__(daemon=True)
+        self._node = node
+        self._draw = random.Random(seed)
+        self._over = threading.Event()
+        self.count = 0
+
+    def run(self) -> None:
+        """Until `end`."""
+        while not self._over.wait(self._draw.uniform(0.5, 6)):
+            self.count += 1
+            self._node.freeze()
+            self._over.wait(self._draw.choice((0.05, 0.2, 0.5, 1.0, 2.0)))
+            self._node.thaw()
+
+    def end(self) -> None:
+        """The node is left running."""
+        self._over.set()
+        self.join()
+
+
+def torture(folder: Path, kills: int, events: int, seed: int) -> Outcome:
+    """A whole run."""
+    outcome, began = Outcome(seed), time.monotonic()
+    with Cluster(folder / "kafka") as cluster:
+        workers = Workers(folder / "workers", TOPOLOGY, cluster.bootstrap)
+        try:
+            asyncio.run(create_sources(cluster.bootstrap))
+            load = Load(cluster.bootstrap, seed, events, events / (kills + 1) / _KILL_EVERY_S)
+            slow = Slowness(cluster.second, seed)
+            load.start()
+            workers.start()
+            slow.start()
+            _kill(workers, load, outcome, kills, random.Random(seed))
+            load.join()
+            slow.end()
+            wait_until_quiet(workers)
+            outcome.frozen, outcome.ended = slow.count, workers.ended
+            outcome.exit_codes = workers.stop()
+            _judge(workers, outcome)
+        finally:
+            workers.end()
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def _kill(workers: Workers, load: Load, outcome: Outcome, kills: int, draw: random.Random) -> None:
+    """Kill -9 at random moments: one worker, now and then several at once; each is back after a moment."""
+    done = 0
+    while done < kills:
+        load.allowed = max(load.allowed, load.events * (done + 1) // (kills + 1))
+        workers.supervise(draw.choice((0.2, 1.0, 3.0, 6.0)) * draw.random())
+        victims = workers.all if draw.random() < 0.05 else [workers.victim(draw)]
+        for worker in victims:
+            if worker.is_alive and done < kills:
+                worker.kill()
+                outcome.kills[worker.stage] += 1
+                done += 1
+                _bar(done, kills, load)
+        workers.supervise(draw.choice((0.0, 0.5, 2.5)) * draw.random())
+        for worker in victims:
+            if not worker.is_alive:
+                worker.start()
+        if load.error is not None:
+            raise load.error
+    load.allowed = load.events
+
+
+def _bar(done: int, kills: int, load: Load) -> None:
+    if sys.stderr.isatty() or done == kills or done % 10 == 0:
+        filled = "█" * (20 * done // kills)
+        end = "\n" if done == kills or not sys.stderr.isatty() else ""
+        sys.stderr.write(f"\r[{filled:20}] {done} of {kills} kills, {load.sent} of {load.events} events{end}")
+        sys.stderr.flush()
+
+
+def _judge(workers: Workers, outcome: Outcome) -> None:
+    prefix = workers.settings.topic_prefix
+    sources = {prefix + topic: count for topic, count in SOURCES.items()}
+    outcome.verdict = check(asyncio.run(take_snapshot(workers.settings, workers.topology, sources)))
+    outcome.digest, _ = asyncio.run(running_digest(workers.settings, workers.topology))
+    outcome.recomputed, _ = asyncio.run(recompute(workers.settings, workers.topology))
