@@ -86,38 +86,47 @@ def resolve_event(event: Event, state: GraphState, topology: CompiledTopology) -
 
 
 def changes_of(
-    event: Event, outcome: IdentityOutcome, record: int, now: Instant
+    event: Event, outcome: IdentityOutcome, index: int, record: int, now: Instant
 ) -> list[ProfileEvent | Absorbed | Absorbs]:
-    """What the profile stage must be told of an event: mergers first, then the event itself, users before accounts."""
+    """What the profile stage must be told of an event: mergers first, then the event itself, users before accounts.
+
+    `index`: of the first change, in the log entry whose `record`-th record the event is.
+    """
     changes: list[ProfileEvent | Absorbed | Absorbs] = []
     traits = event.traits or None
     if outcome.user is not None:
-        _mergers(changes, outcome.user, event, record, now)
-        changes.append(_told(event, outcome.user, record, now, traits if event.type == "identify" else None))
+        _mergers(changes, outcome.user, event, index, record, now)
+        of_user = traits if event.type == "identify" else None
+        changes.append(_told(event, outcome.user, index + len(changes), record, now, of_user))
     if outcome.account is not None:
-        _mergers(changes, outcome.account, event, record, now)
-        changes.append(_told(event, outcome.account, record, now, traits))
+        _mergers(changes, outcome.account, event, index, record, now)
+        changes.append(_told(event, outcome.account, index + len(changes), record, now, traits))
     return changes
 
 
 def _mergers(
-    changes: list[ProfileEvent | Absorbed | Absorbs], resolution: Resolution, event: Event, record: int, now: Instant
+    changes: list[ProfileEvent | Absorbed | Absorbs],
+    resolution: Resolution,
+    event: Event,
+    index: int,
+    record: int,
+    now: Instant,
 ) -> None:
     if not resolution.absorbed:
         return
     survivor = resolution.profile.id
-    common: dict[str, Any] = {"index": 0, "record": record, "now": now}
-    about: dict[str, Any] = {"message_id": event.message_id, "time": event.time}
-    changes.extend(Absorbed(profile_id=absorbed, into=survivor, **about, **common) for absorbed in resolution.absorbed)
-    changes.append(Absorbs(profile_id=survivor, absorbed=resolution.absorbed, **about, **common))
+    about: dict[str, Any] = {"message_id": event.message_id, "time": event.time, "record": record, "now": now}
+    for absorbed in resolution.absorbed:
+        changes.append(Absorbed(profile_id=absorbed, into=survivor, index=index + len(changes), **about))
+    changes.append(Absorbs(profile_id=survivor, absorbed=resolution.absorbed, index=index + len(changes), **about))
 
 
 def _told(
-    event: Event, resolution: Resolution, record: int, now: Instant, traits: dict[str, Any] | None
+    event: Event, resolution: Resolution, index: int, record: int, now: Instant, traits: dict[str, Any] | None
 ) -> ProfileEvent:
     profile = resolution.profile
     return ProfileEvent(
-        index=0,
+        index=index,
         record=record,
         now=now,
         profile_id=profile.id,
@@ -129,7 +138,9 @@ def _told(
         properties=event.properties or None,
         traits=traits,
         created=profile.created if resolution.created else None,
-        external_ids=tuple(NewExternalId(m.type, m.value, m.mapped_at) for m in resolution.mapped),
+        external_ids=tuple([NewExternalId(m.type, m.value, m.mapped_at) for m in resolution.mapped])
+        if resolution.mapped
+        else (),
     )
 
 

@@ -41,11 +41,12 @@ def resolve_event(event: Event, state: GraphState, rules: IdentityRules) -> Iden
     """
     registered = state.registered_types
     found = extract(event, rules, registered)
-    users: Owners = {external_id: state.owner(USERS, external_id) for external_id in found.users}
-    if event.type != "group" and not found.blocked and not found.registered:
-        owners = set(users.values())
-        if len(owners) == 1 and (owner := owners.pop()) is not None:
-            return IdentityOutcome(user=Resolution(state.profile(owner)))
+    owner_of = state.owner
+    users: Owners = {external_id: owner_of(USERS, external_id) for external_id in found.users}
+    if event.type != "group" and users and not found.blocked and not found.registered:
+        owner, *others = users.values()
+        if owner is not None and (not others or all(other == owner for other in others)):
+            return IdentityOutcome(Resolution(state.profile(owner)))
     accounts: Owners = {external_id: state.owner(ACCOUNTS, external_id) for external_id in found.accounts}
     if found.registered:
         registered = tuple(sorted((*registered, *found.registered)))

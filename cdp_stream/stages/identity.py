@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any, Final
@@ -15,7 +15,7 @@ from cdp_stream.config.topology import Topology, canonical, topology_version
 from cdp_stream.errors import LogContradiction
 from cdp_stream.intake.dead_letter import dead_letter_record
 from cdp_stream.intake.decode import decode
-from cdp_stream.model.change import Absorbed, Absorbs, Clock, ProfileChange, ProfileEvent, TopologyApplied
+from cdp_stream.model.change import Clock, ProfileChange, TopologyApplied
 from cdp_stream.model.event import DeadLetter, Event, RawRecord
 from cdp_stream.model.graph import Decision
 from cdp_stream.model.ids import SourceRef
@@ -147,7 +147,7 @@ class _Work:
         self.barrier = stage.barrier
         self.offset = offset
         self.outputs: list[OutputRecord] = []
-        self.changes: dict[int, list[ProfileChange]] = {}
+        self.changes: defaultdict[int, list[ProfileChange]] = defaultdict(list)
         self.index = 0
         self.tally: Counter[tuple[str, ...]] = Counter()
         self.extra: dict[bytes, bytes | None] = {}
@@ -211,21 +211,18 @@ class _Work:
             self._dead_letter(number, record, DeadLetter("no_identifiers", None, NO_IDENTIFIERS))
             return
         self.tally["event", event.type] += 1
-        for change in changes_of(event, outcome, number, now):
-            self._to(change.profile_id, change)
+        for change in changes_of(event, outcome, self.index, number, now):
+            self._put(partition_of(change.profile_id, self.stage.partitions), change)
         self._observe("resolved", record, (event, outcome))
 
-    def _to(self, profile_id: str, change: ProfileEvent | Absorbed | Absorbs) -> None:
-        self._put(partition_of(profile_id, self.stage.partitions), change)
-
     def _put(self, partition: int, change: ProfileChange) -> None:
-        self.changes.setdefault(partition, []).append(msgspec.structs.replace(change, index=self.index))
+        self.changes[partition].append(change)
         self.index += 1
 
     def everywhere(self, make: Callable[[int], ProfileChange]) -> None:
-        """The same change to every partition."""
+        """The same change to every partition; `make` is given its index."""
         for partition in range(self.stage.partitions):
-            self._put(partition, make(0))
+            self._put(partition, make(self.index))
 
     def _src(self, number: int) -> str:
         """`identity/0/<entry>/<record>/<n>`, n counted within one record."""
