@@ -90,7 +90,7 @@ def run(bootstrap: str, lines: list[bytes]) -> dict[str, Any]:
         while (count := decided()) < len(lines):
             if count and not began:
                 began, first = time.perf_counter(), count
-            time.sleep(0.05)
+            time.sleep(0.2)
         seconds = time.perf_counter() - began
         worker.send_signal(signal.SIGTERM)
         worker.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Any, Final
@@ -35,7 +36,8 @@ def owner_key(collection: Collection, external_id: ExternalId) -> bytes:
 class GraphDraft:
     """`GraphState` over a store plus the step's changes so far; `take_writes` hands them over for the commit.
 
-    Caches are written through at once: a step that fails takes the whole draft down with it.
+    The next step may be decided before that commit is done: until `committed` is called, reads see the changes that
+    were handed over. Caches are written through at once: a step that fails takes the whole draft down with it.
     """
 
     def __init__(self, store: Store, registered: Iterable[str], profiles_count: int) -> None:
@@ -44,6 +46,7 @@ class GraphDraft:
         self._profiles: dict[ProfileId, GraphProfile] = {}
         self._writes: dict[bytes, bytes | None] = {}
         self._marks: list[bytes] = []
+        self._uncommitted: deque[dict[bytes, bytes | None]] = deque()
         self.registered_types: tuple[str, ...] = tuple(registered)
         self.profiles_count = profiles_count
 
@@ -51,7 +54,7 @@ class GraphDraft:
         """Who holds this external id now."""
         owner = self._owners[collection].get(external_id)
         if owner is None:
-            raw = self._store.get(owner_key(collection, external_id))
+            raw = self._read(owner_key(collection, external_id))
             if raw is None:
                 return None
             owner = ProfileId(raw.decode())
@@ -62,7 +65,7 @@ class GraphDraft:
         """The profile of that id; KeyError if there is none."""
         profile = self._profiles.get(profile_id)
         if profile is None:
-            raw = self._store.get(_PROFILE + profile_id.encode())
+            raw = self._read(_PROFILE + profile_id.encode())
             if raw is None:
                 raise KeyError(profile_id)
             profile = _decode_profile(raw)
@@ -71,7 +74,7 @@ class GraphDraft:
 
     def redirect(self, profile_id: ProfileId) -> ProfileId | None:
         """Who an absorbed profile is now, or None if it was not absorbed."""
-        raw = self._store.get(_REDIRECT + profile_id.encode())
+        raw = self._read(_REDIRECT + profile_id.encode())
         return None if raw is None else ProfileId(raw.decode())
 
     def all_profiles(self) -> Iterator[GraphProfile]:
@@ -100,7 +103,7 @@ class GraphDraft:
         """Mark the message id. False if it was marked already less than `horizon` of stream time ago."""
         mark = blake2b(message_id.encode(), digest_size=_MARK_BYTES).digest()
         key = _MARK + mark
-        raw = self._writes.get(key) or self._store.get(key)
+        raw = self._read(key)
         if raw is not None and now - int.from_bytes(raw, "big") < horizon:
             return False
         self._writes[key] = now.to_bytes(8, "big")
@@ -116,28 +119,42 @@ class GraphDraft:
                 self._marks
             )
         self._expire_marks(writes, now - horizon)
+        self._uncommitted.append(writes)
         self._writes, self._marks = {}, []
         return writes
 
-    def _expire_marks(self, writes: dict[bytes, bytes | None], edge: Instant) -> None:
-        if edge <= 0:
-            return
-        for taken, (key, marks) in enumerate(self._store.scan(_MARKS_OF_HOUR)):
-            hour = int.from_bytes(key[1:9], "big")
-            if taken >= _EXPIRED_STEPS_MAX or (hour + 1) * HOUR_MS > edge:
-                return
-            writes[key] = None
-            for start in range(0, len(marks), _MARK_BYTES):
-                mark_key = _MARK + marks[start : start + _MARK_BYTES]
-                raw = self._store.get(mark_key)
-                # A mark that was set again since stays.
-                if raw is not None and mark_key not in writes and int.from_bytes(raw, "big") <= edge:
-                    writes[mark_key] = None
-
-    def trim_caches(self) -> None:
-        """Keep the caches within bounds. Only after a commit: until then they hold what the store has not."""
+    def committed(self) -> None:
+        """The oldest changes that were handed over stand in the store; caches are held to their bounds."""
+        self._uncommitted.popleft()
         caches: list[dict[Any, Any]] = [*self._owners.values(), self._profiles]
         for cache in caches:
             if len(cache) > CACHE_ENTRIES_MAX:
                 for key in list(cache)[: len(cache) // 2]:
                     del cache[key]
+
+    def _read(self, key: bytes) -> bytes | None:
+        if key in self._writes:
+            return self._writes[key]
+        for writes in reversed(self._uncommitted):
+            if key in writes:
+                return writes[key]
+        return self._store.get(key)
+
+    def _expire_marks(self, writes: dict[bytes, bytes | None], edge: Instant) -> None:
+        if edge <= 0:
+            return
+        taken = 0
+        for key, marks in self._store.scan(_MARKS_OF_HOUR):
+            hour = int.from_bytes(key[1:9], "big")
+            if taken >= _EXPIRED_STEPS_MAX or (hour + 1) * HOUR_MS > edge:
+                return
+            if self._read(key) is None:
+                continue  # it goes with a step that is not committed yet
+            taken += 1
+            writes[key] = None
+            for start in range(0, len(marks), _MARK_BYTES):
+                mark_key = _MARK + marks[start : start + _MARK_BYTES]
+                raw = self._read(mark_key)
+                # A mark that was set again since stays.
+                if raw is not None and int.from_bytes(raw, "big") <= edge:
+                    writes[mark_key] = None

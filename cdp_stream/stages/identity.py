@@ -77,6 +77,8 @@ class IdentityStep(Struct):
     topology_version: str
     writes: dict[bytes, bytes | None]
     tally: Counter[tuple[str, ...]]
+    barrier: IdentityBarrier
+    """Where the stage stands after the step; `encode_barrier` enters what only sending it has told."""
     void: bool = False
 
 
@@ -119,11 +121,15 @@ class IdentityStage:
         """How far a source partition has been decided, or None if it never was."""
         return self.barrier.sources.get(topic, {}).get(partition)
 
-    def encoded_barrier(self) -> bytes:
-        """The barrier as it is stored, after positions of the step's outputs have been entered."""
-        self.barrier.profiles_count = self.graph.profiles_count
-        self.barrier.registered = list(self.graph.registered_types)
-        return msgspec.msgpack.encode(self.barrier)
+    def encode_barrier(self, step: IdentityStep) -> bytes:
+        """The step's barrier as it is stored, once the positions of its outputs have been entered in the stage's own.
+
+        To be called before anything of the next step is sent, which may be decided already.
+        """
+        live, barrier = self.barrier, step.barrier
+        barrier.previous, barrier.outputs = live.previous, live.outputs
+        barrier.changelog, barrier.producer_id = live.changelog, live.producer_id
+        return msgspec.msgpack.encode(barrier)
 
 
 def load_topology_version(store: Store, version: str) -> CompiledTopology:
@@ -299,8 +305,18 @@ class _Work:
         horizon = topology.dedupe_horizon if topology is not None else 0
         writes = self.stage.graph.take_writes(self.offset, barrier.now, horizon)
         writes.update(self.extra)
+        barrier.profiles_count = self.stage.graph.profiles_count
+        barrier.registered = list(self.stage.graph.registered_types)
+        sources = {topic: dict(positions) for topic, positions in barrier.sources.items()}
         return IdentityStep(
-            self.offset, self.outputs, self.changes, barrier.topology_version or "", writes, self.tally, self.void
+            offset=self.offset,
+            outputs=self.outputs,
+            changes=self.changes,
+            topology_version=barrier.topology_version or "",
+            writes=writes,
+            tally=self.tally,
+            barrier=msgspec.structs.replace(barrier, sources=sources),
+            void=self.void,
         )
 
 

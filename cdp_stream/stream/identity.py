@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aiokafka.structs import TopicPartition
 
@@ -15,7 +15,7 @@ from cdp_stream.model.change import ProfileChanges
 from cdp_stream.model.event import RawRecord
 from cdp_stream.pipeline import CompiledTopology
 from cdp_stream.stages.entries import ClockEntry, Control, Entry, Slice, decode_entry, encode_entry
-from cdp_stream.stages.identity import IdentityStage, first_topology
+from cdp_stream.stages.identity import IdentityBarrier, IdentityStage, IdentityStep, first_topology
 from cdp_stream.stages.profiles import encode_changes
 from cdp_stream.stages.records import PROFILE_CHANGES, OutputRecord
 from cdp_stream.stream.catch_up import read_to_end
@@ -25,8 +25,8 @@ from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.sources import SourceReader, SourceTopic
 from cdp_stream.stream.topics import TopicNames
 
-_SLICES_AHEAD = 2
-"""Slices in the log that are not decided yet: one being decided, one waiting."""
+_SLICES_AHEAD = 3
+"""Slices in the log that are not decided yet: one being decided, the others on their way through the log."""
 _POLL_MS = 100
 _COMMIT_EVERY_S = 2.0
 log = logging.getLogger("cdp_stream.identity")
@@ -56,6 +56,10 @@ class IdentityOwner:
         self._queue: asyncio.Queue[tuple[int, int, bytes, Callable[[], None]]] = asyncio.Queue()
         self._room = asyncio.Semaphore(_SLICES_AHEAD)
         self._appended: set[int] = set()
+        self._sent: asyncio.Future[None] | None = None
+        self._stored: asyncio.Task[None] | None = None
+        self._positions: dict[TopicPartition, int] = {}
+        self._tasks: asyncio.TaskGroup
         self.stage: IdentityStage
         self._sources: SourceReader
 
@@ -69,14 +73,14 @@ class IdentityOwner:
         self.stage = IdentityStage(store, self._names.partitions)
         await self._owner.catch_up(self.stage.barrier)
         self._sources = await self._open_sources()
-        await self._do_present_entries()
-        await self._propose_topology()
-        await self._sources.start(self._source_positions())
-        log.info("ready: entries up to %d are done", self.stage.barrier.next_offset - 1)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._append_entries())
-            group.create_task(self._publish_positions())
-            group.create_task(self._take_entries())
+        async with asyncio.TaskGroup() as self._tasks:
+            await self._do_present_entries()
+            await self._propose_topology()
+            await self._sources.start(_source_positions(self.stage.barrier))
+            log.info("ready: entries up to %d are done", self.stage.barrier.next_offset - 1)
+            self._tasks.create_task(self._append_entries())
+            self._tasks.create_task(self._publish_positions())
+            self._tasks.create_task(self._take_entries())
 
     async def close(self) -> None:
         """Close everything; what was not stored is decided again by the next owner."""
@@ -106,6 +110,8 @@ class IdentityOwner:
             start = {self._log: self.stage.barrier.next_offset}
             async for _, record in read_to_end(consumer, start):
                 await self._step(record.offset, record.timestamp, decode_entry(record.value))
+            if self._stored is not None:
+                await self._stored
         finally:
             await consumer.stop()
 
@@ -124,13 +130,6 @@ class IdentityOwner:
             first = first_topology(self._proposed, self._world.clock_ms())
             identity = f"apply-{self._proposed.version}-on-{in_force}-{self.stage.barrier.next_offset}"
             await self._append(Control(first.clock, "apply", identity, in_force, first.topology))
-
-    def _source_positions(self) -> dict[TopicPartition, int]:
-        return {
-            TopicPartition(topic, partition): position.offset
-            for topic, partitions in self.stage.barrier.sources.items()
-            for partition, position in partitions.items()
-        }
 
     async def _append(self, entry: Entry) -> int:
         return await self._owner.writer.append(self._log, encode_entry(entry))
@@ -154,19 +153,40 @@ class IdentityOwner:
         while True:
             offset, timestamp, value, done = await self._queue.get()
             if offset >= self.stage.barrier.next_offset:
-                await self._step(offset, timestamp, decode_entry(value))
+                await self._step(offset, timestamp, decode_entry(value), done)
+            else:
+                done()
             if offset in self._appended:
                 self._appended.discard(offset)
                 self._room.release()
-            done()
 
-    async def _step(self, offset: int, timestamp: int, entry: Entry) -> None:
+    async def _step(self, offset: int, timestamp: int, entry: Entry, done: Callable[[], None] | None = None) -> None:
+        """Decide an entry while the one before is under way; `done` is called when it is stored."""
         records: list[RawRecord] = []
         if isinstance(entry, Slice):
             records = await self._sources.take(entry.sources)
         began = time.perf_counter()
         step = self.stage.decide(offset, timestamp, entry, records)
-        barrier = self.stage.barrier
+        if self._sent is not None:
+            await self._sent
+        self._sent = asyncio.get_running_loop().create_future()
+        self._stored = self._tasks.create_task(
+            self._send_and_store(step, records, began, self._sent, self._stored, done)
+        )
+
+    async def _send_and_store(
+        self,
+        step: IdentityStep,
+        records: Sequence[RawRecord],
+        began: float,
+        sent: asyncio.Future[None],
+        stored_before: asyncio.Task[None] | None,
+        done: Callable[[], None] | None,
+    ) -> None:
+        """The outputs, then the changelog, then the store. The next step's outputs go out beside this one's changelog,
+        but not before the changelog of the step before this one is acknowledged.
+        """
+        offset, barrier = step.offset, self.stage.barrier
         outputs = list(step.outputs)
         messages = sorted(step.changes.items())
         for partition, changes in messages:
@@ -182,8 +202,15 @@ class IdentityOwner:
         acked = time.perf_counter()
         for (partition, _), at in zip(messages, offsets[len(step.outputs) :], strict=True):
             barrier.previous[partition] = at
-        await self._owner.store_step(step.writes, barrier, self.stage.encoded_barrier())
-        self.stage.graph.trim_caches()
+        if stored_before is not None:
+            await stored_before
+        encoded = self.stage.encode_barrier(step)
+        sent.set_result(None)
+        await self._owner.store_step(step.writes, barrier, encoded)
+        self.stage.graph.committed()
+        self._positions = _source_positions(step.barrier)
+        if done is not None:
+            done()
         self._metrics.step(step, len(records), acked - began, time.perf_counter() - began)
         if records:
             self._metrics.end_to_end(self._world.clock_ms(), records)
@@ -195,6 +222,14 @@ class IdentityOwner:
             self._metrics.position(barrier.now, self.stage.graph.profiles_count, await self._sources.lag())
             self._metrics.state(self._owner.state_bytes(), self._queue.qsize())
             try:
-                await self._sources.commit(self._source_positions())
+                await self._sources.commit(self._positions)
             except Exception as error:  # noqa: BLE001 - only a display; the position that counts is in the state
                 log.warning("the positions could not be published for lag tools: %r", error)
+
+
+def _source_positions(barrier: IdentityBarrier) -> dict[TopicPartition, int]:
+    return {
+        TopicPartition(topic, partition): position.offset
+        for topic, partitions in barrier.sources.items()
+        for partition, position in partitions.items()
+    }

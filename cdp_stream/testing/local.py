@@ -79,9 +79,8 @@ class LocalSpace:
             )
             previous[partition] += 1
             messages.append((partition, previous[partition], encode_changes(message)))
-        step.writes[BARRIER_KEY] = self.identity.encoded_barrier()
-        self.identity.store.commit(step.writes)
-        self.identity.graph.trim_caches()
+        self.identity.store.commit({**step.writes, BARRIER_KEY: self.identity.encode_barrier(step)})
+        self.identity.graph.committed()
         shipments: list[OutputRecord] = []
         for partition, at, raw in messages:
             self._profile_step(partition, self.profiles[partition].decide(at, raw), shipments)
