@@ -9,20 +9,33 @@ owner still sends is refused from then on, in every topic. See docs/adr/0004-cla
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiokafka.structs import TopicPartition
 
+from cdp_stream.errors import Fenced
 from cdp_stream.stream.log import BatchWriter, Log
 
 _log = logging.getLogger("cdp_stream.claim")
 
 
-async def claim(log: Log, transactional_id: str, outputs: Sequence[TopicPartition]) -> tuple[BatchWriter, int]:
-    """A writer that only the latest claim of this id may use, and its producer id."""
+async def claim(
+    log: Log, transactional_id: str, outputs: Sequence[TopicPartition], is_ours: Callable[[], Awaitable[bool]]
+) -> tuple[BatchWriter, int]:
+    """A writer that only the latest claim of this id may use, and its producer id.
+
+    `is_ours`: asked before anybody is fenced off, and again before the claim is used. Raises Fenced where it says no.
+    """
+    await _require(is_ours, transactional_id)
     _log.info("%s: claiming %d output partitions", transactional_id, len(outputs))
     await log.mark(transactional_id, outputs)
     producer_id, epoch = await log.initialise(transactional_id)
+    await _require(is_ours, transactional_id)
     writer = await log.writer(producer_id, epoch)
     _log.info("%s: claimed, producer id %d, epoch %d", transactional_id, producer_id, epoch)
     return writer, producer_id
+
+
+async def _require(is_ours: Callable[[], Awaitable[bool]], transactional_id: str) -> None:
+    if not await is_ours():
+        raise Fenced(f"{transactional_id}: the group has given the partition to another worker")

@@ -54,6 +54,7 @@ class IdentityOwner:
         self._owner = Owner(settings, names, "identity", 0, world)
         self._log = TopicPartition(names.identity_log, 0)
         self._queue: asyncio.Queue[tuple[int, int, bytes, Callable[[], None]]] = asyncio.Queue()
+        self._accepts = False
         self._room = asyncio.Semaphore(_SLICES_AHEAD)
         self._appended: set[int] = set()
         self._sent: asyncio.Future[None] | None = None
@@ -64,8 +65,11 @@ class IdentityOwner:
         self._sources: SourceReader
 
     def offer(self, offset: int, timestamp: int, value: bytes, done: Callable[[], None]) -> None:
-        """An entry from the agent; `done` is called when it is stored."""
-        self._queue.put_nowait((offset, timestamp, value, done))
+        """An entry from the agent; `done` is called when it is stored. Too early: read from the log when it is time."""
+        if self._accepts:
+            self._queue.put_nowait((offset, timestamp, value, done))
+        else:
+            done()
 
     async def run(self) -> None:
         """Claim, do every entry present, then append slices and take the entries as they come. Never returns."""
@@ -74,6 +78,9 @@ class IdentityOwner:
         await self._owner.catch_up(self.stage.barrier)
         self._sources = await self._open_sources()
         async with asyncio.TaskGroup() as self._tasks:
+            # Twice: what comes while the first pass reads is not kept, and is there for the second.
+            await self._do_present_entries()
+            self._accepts = True
             await self._do_present_entries()
             await self._propose_topology()
             await self._sources.start(_source_positions(self.stage.barrier))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
@@ -11,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 
+from cdp_stream.errors import BrokerUnavailable
 from cdp_stream.model.time import Instant
 from cdp_stream.store.rocks import RocksStore
 from cdp_stream.stream.log import Acknowledged, BatchRecord, World
@@ -20,6 +23,10 @@ from cdp_stream.stream.topics import MESSAGE_BYTES_MAX
 
 _TRANSACTION_TIMEOUT_MS = 10_000
 _POLL_S = 0.002
+_STOP_WITHIN_S = 3.0
+_WAITS_S = 5.0
+"""After how long a claim says that it still waits for a leader."""
+log = logging.getLogger("cdp_stream.claim")
 
 
 def wall_clock_ms() -> Instant:
@@ -67,8 +74,16 @@ class KafkaLog:
             for output in outputs:
                 transaction.maybe_add_partition_to_txn(output)
             transaction.notify_task_waiter()
-            while transaction.partitions_to_add():  # noqa: ASYNC110 - the client offers no event for it
+            waits = asyncio.get_running_loop().time() + _WAITS_S
+            while missing := transaction.partitions_to_add():
+                if asyncio.get_running_loop().time() > waits:
+                    waits += _WAITS_S
+                    log.warning("%s: the claim waits for leaders of %s", transactional_id, sorted(missing)[:5])
                 await asyncio.sleep(_POLL_S)
+            # An error empties the list too; a partition without a marker would let an older owner in.
+            unmarked = set(outputs) - set(transaction.txn_partitions)
+            if unmarked:
+                raise BrokerUnavailable(f"{transactional_id}: the claim was refused for {sorted(unmarked)[:5]}")
             await producer.abort_transaction()
         finally:
             await producer.stop()
@@ -131,5 +146,6 @@ class KafkaWriter:
         return acknowledged
 
     async def stop(self) -> None:
-        """Stop the producer."""
-        await self._producer.stop()
+        """Stop the producer; what is still under way counts for nothing, so it is not waited for long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._producer.stop(), _STOP_WITHIN_S)

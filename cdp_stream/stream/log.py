@@ -121,6 +121,10 @@ class Log(Protocol):
         """Those of the topics that exist."""
 
 
+async def _always(_partition: int) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """What an owner needs besides its settings: a log, a place for its state, and a clock."""
@@ -130,3 +134,5 @@ class World:
     """Opens or creates the store in a folder."""
     clock_ms: Callable[[], Instant]
     """The owner's own clock; it enters the log with every entry, and decides nothing by itself."""
+    is_ours: Callable[[int], Awaitable[bool]] = _always
+    """Whether the group still gives this process the input partition; waits while the group is undecided."""

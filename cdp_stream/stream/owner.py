@@ -52,7 +52,9 @@ class Owner:
     async def claim_and_restore(self) -> Store:
         """Fence older owners off, open the store and bring it up to the changelog's end."""
         outputs = self.names.outputs(self.stage_name, self.partition)
-        self._claimed, self._producer_id = await claim(self._world.log, self.name, outputs)
+        self._claimed, self._producer_id = await claim(
+            self._world.log, self.name, outputs, lambda: self._world.is_ours(self.partition)
+        )
         folder = state_folder(self.settings, self.names) / f"{self.stage_name}-{self.partition}"
         self.store = self._world.open_store(folder)
         start = _changelog_position(self.store, self.stage_name)
@@ -90,11 +92,12 @@ class Owner:
         return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
 
     async def close(self) -> None:
-        """Stop the writer and close the store."""
-        if hasattr(self, "_claimed"):
-            await self._claimed.stop()
+        """Close the store and stop the writer."""
+        # The store first: the next owner in this process needs it, and a writer may take long where a broker is away.
         if hasattr(self, "store"):
             self.store.close()
+        if hasattr(self, "_claimed"):
+            await self._claimed.stop()
 
 
 def _changelog_position(store: Store, stage: str) -> int:

@@ -21,6 +21,8 @@ from cdp_stream.stream.topics import TopicNames
 
 _SHIPMENTS_WAIT_MS = 500
 _REPORT_EVERY_S = 5.0
+_QUEUE_MAX = 200
+"""Messages held for a partition, of up to some megabytes each; more wait in the log."""
 log = logging.getLogger("cdp_stream.profiles")
 
 
@@ -35,21 +37,32 @@ class ProfileOwner:
         self._partition = partition
         self._metrics = metrics
         self._owner = Owner(settings, names, "profiles", partition, world)
-        self._queue: asyncio.Queue[tuple[int, bytes, Callable[[], None]]] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[int, bytes, Callable[[], None]]] = asyncio.Queue(_QUEUE_MAX)
+        self._missed = True
         self._one_step = asyncio.Lock()
         self._changes = TopicPartition(names.of_role(PROFILE_CHANGES), partition)
         self._shipments = TopicPartition(names.of_role(SHIPMENTS), partition)
         self.stage: ProfileStage
 
     def offer(self, offset: int, _timestamp: int, value: bytes, done: Callable[[], None]) -> None:
-        """A message from the agent; `done` is called when it is stored."""
-        self._queue.put_nowait((offset, value, done))
+        """A message from the agent; `done` is called when it is stored.
+
+        Too many to hold, or too early: they are passed over, and read from the log again when there is time for them.
+        """
+        if self._missed or self._queue.full():
+            self._missed = True
+            done()
+        else:
+            self._queue.put_nowait((offset, value, done))
 
     async def run(self) -> None:
         """Claim, do what is present, then take messages and shipments as they come. Never returns."""
         store = await self._owner.claim_and_restore()
         self.stage = ProfileStage(store, self._partition, self._names.partitions)
         await self._owner.catch_up(self.stage.barrier)
+        # Twice: what comes while the first pass reads is not kept, and is there for the second.
+        await self._do_present()
+        self._missed = False
         await self._do_present()
         log.info("ready: partition %d, messages up to %d", self._partition, self.stage.barrier.next_offset - 1)
         async with asyncio.TaskGroup() as group:
@@ -83,6 +96,9 @@ class ProfileOwner:
 
     async def _take_messages(self) -> None:
         while True:
+            if self._missed and self._queue.empty():
+                self._missed = False
+                await self._do_present()
             offset, value, done = await self._queue.get()
             await self._message(offset, value)
             done()

@@ -34,6 +34,7 @@ _KNOWN: Final = {
     "STEP_EVENTS_MAX",
     "STEP_BYTES_MAX",
     "CLOCK_INTERVAL_MS",
+    "CLAIM_RENEW_S",
 }
 
 
@@ -58,6 +59,8 @@ class Settings:
     step_events_max: int = 1_000
     step_bytes_max: int = 2 * 1024 * 1024
     clock_interval_ms: int = 500
+    claim_renew_s: float = 21_600
+    """How long a claim is used. The broker forgets a writer's epoch a day after its last record."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -85,6 +88,7 @@ class Settings:
             step_events_max=_number(given, "STEP_EVENTS_MAX", 1_000, 1, 10_000),
             step_bytes_max=_number(given, "STEP_BYTES_MAX", 2 * 1024 * 1024, 1_024, 8 * 1024 * 1024),
             clock_interval_ms=_number(given, "CLOCK_INTERVAL_MS", 500, 50, 60_000),
+            claim_renew_s=_number(given, "CLAIM_RENEW_S", 21_600, 1, 43_200),
         )
 
     def aiokafka_options(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -18,6 +19,7 @@ from cdp_stream.stages.records import PROFILE_CHANGES
 from cdp_stream.stream.app import build_app
 from cdp_stream.stream.identity import IdentityOwner
 from cdp_stream.stream.kafka_log import kafka_world
+from cdp_stream.stream.owner import state_folder
 from cdp_stream.stream.profiles import ProfileOwner
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import TopicNames, ensure_topics
@@ -48,7 +50,12 @@ async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, ap
         await ensure_topics(admin, names, settings.replication_factor)
     finally:
         await admin.close()
-    world = kafka_world(settings)
+
+    async def is_ours(partition: int) -> bool:
+        return await owners.is_ours(partition)
+
+    world = replace(kafka_world(settings), is_ours=is_ours)
+    state = state_folder(settings, names)
     metrics = Metrics()
     port = settings.metrics_port + STAGES.index(stage)
     if settings.metrics_port:
@@ -62,6 +69,7 @@ async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, ap
             group,
             names.identity_log,
             lambda _: IdentityOwner(settings, names, topology, identity_metrics, world, apply=apply),
+            state,
         )
     else:
         profile_metrics = ProfileMetrics(metrics)
@@ -70,6 +78,7 @@ async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, ap
             group,
             names.of_role(PROFILE_CHANGES),
             lambda partition: ProfileOwner(settings, names, partition, profile_metrics, world),
+            state,
         )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -36,6 +36,9 @@ class Setting:
         self.outputs = [TopicPartition(self.topic, number) for number in range(PARTITIONS)]
         self.id = f"{prefix}fence.identity.0"
 
+    async def is_ours(self) -> bool:
+        return True
+
     async def create(self) -> None:
         admin = AIOKafkaAdminClient(**self.options)
         await admin.start()
@@ -43,7 +46,7 @@ class Setting:
         await admin.close()
 
     async def writer(self) -> tuple[StepWriter, int, BatchWriter]:
-        writer, producer_id = await claim(self.log, self.id, self.outputs)
+        writer, producer_id = await claim(self.log, self.id, self.outputs, self.is_ours)
         sent = await outputs_beyond(self.log, self.outputs, {}, "identity/0/")
         return StepWriter(writer, self.names, self.outputs[0], sent), producer_id, writer
 
