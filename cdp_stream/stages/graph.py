@@ -50,6 +50,11 @@ class GraphDraft:
         self.registered_types: tuple[str, ...] = tuple(registered)
         self.profiles_count = profiles_count
 
+    @property
+    def known_users(self) -> dict[ExternalId, ProfileId]:
+        """Owners of users' ids as far as they are cached: not all, and never a wrong one. To be read only."""
+        return self._owners[USERS]
+
     def owner(self, collection: Collection, external_id: ExternalId) -> ProfileId | None:
         """Who holds this external id now."""
         owner = self._owners[collection].get(external_id)

@@ -24,6 +24,7 @@ from cdp_stream.model.time import Instant, format_instant
 from cdp_stream.pipeline import CompiledTopology, changes_of, compile_topology, resolve_event
 from cdp_stream.stages.entries import ClockEntry, Control, Entry, Slice, encode_entry, entry_time, records_crc
 from cdp_stream.stages.graph import GraphDraft
+from cdp_stream.stages.known import COMPILED, TAKEN, MakeShortCut, ShortCut
 from cdp_stream.stages.records import (
     DEAD_LETTERS,
     LEDGER,
@@ -85,9 +86,11 @@ class IdentityStep(Struct):
 class IdentityStage:
     """The single writer of a space's identity graph, over a store."""
 
-    def __init__(self, store: Store, partitions: int) -> None:
-        """Open the state as the last commit left it."""
+    def __init__(self, store: Store, partitions: int, short_cut: MakeShortCut | None = COMPILED) -> None:
+        """Open the state as the last commit left it. `short_cut`: None walks every event in Python."""
         self.store = store
+        self._make_short_cut = short_cut
+        self.short_cut: ShortCut | None = None
         self.partitions = partitions
         raw = store.get(BARRIER_KEY)
         self.barrier = IdentityBarrier() if raw is None else msgspec.msgpack.decode(raw, type=IdentityBarrier)
@@ -96,7 +99,7 @@ class IdentityStage:
         self.graph = GraphDraft(store, self.barrier.registered, self.barrier.profiles_count)
         self.topology: CompiledTopology | None = None
         if self.barrier.topology_version is not None:
-            self.topology = load_topology_version(store, self.barrier.topology_version)
+            self.put_in_force(load_topology_version(store, self.barrier.topology_version))
         self.observe: Callable[[str, RawRecord, Any], None] | None = None
         """Called with each decision, for `--explain` and the demo; never changes anything."""
 
@@ -116,6 +119,15 @@ class IdentityStage:
             case Control():
                 work.control(entry)
         return work.finish(entry)
+
+    def put_in_force(self, topology: CompiledTopology) -> None:
+        """Decide by this topology from now on."""
+        self.topology = topology
+        if self._make_short_cut is not None:
+            graph = self.graph
+            self.short_cut = self._make_short_cut(
+                topology.identity, graph.known_users, graph.first_seen, topology.dedupe_horizon, self.partitions
+            )
 
     def source_position(self, topic: str, partition: int) -> SourcePosition | None:
         """How far a source partition has been decided, or None if it never was."""
@@ -178,9 +190,21 @@ class _Work:
             positions[part.partition] = SourcePosition(part.topic_id, part.end)
         topology = self.stage.topology
         assert topology is not None, "a slice cannot come before the first topology"
+        # Whoever observes wants to see every event decided.
+        short_cut = self.stage.short_cut if self.stage.observe is None else None
+        barrier, changes = self.barrier, self.changes
         for number, record in enumerate(records):
-            self.barrier.now = max(self.barrier.now, min(record.timestamp, append_time))
+            timestamp = record.timestamp
+            if timestamp > barrier.now:
+                barrier.now = max(barrier.now, min(timestamp, append_time))
+            if short_cut is not None and record.value is not None:
+                outcome = short_cut.take(record.value, timestamp, barrier.now, self.index, number, changes)
+                if outcome:
+                    self.index += outcome == TAKEN
+                    continue
             self._record(number, record, topology)
+        if short_cut is not None:
+            self.tally.update(short_cut.take_tally())
 
     def _follows(self, entry: Slice) -> bool:
         for part in entry.sources:
@@ -284,7 +308,7 @@ class _Work:
 
     def _put_in_force(self, topology: CompiledTopology) -> None:
         barrier = self.barrier
-        self.stage.topology = topology
+        self.stage.put_in_force(topology)
         barrier.topology_version = topology.version
         key, value = topology_write(topology)
         self.extra[key] = value

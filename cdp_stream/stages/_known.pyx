@@ -1,0 +1,763 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The walk of an event that changes nothing in the graph, compiled: bytes in, the profile's change out.
+
+More than nine of ten events name identifiers that are all known and together. For them the first half of the walk
+comes to one line: read the record, find its owner, tell the profile. This module does that line from the raw bytes,
+and only when it is sure; whatever it does not recognise at once (escaped ids, other fields, odd times, anything
+invalid) it leaves to the walk in Python, which it equals byte for byte. tests/laws/test_known_laws.py holds it to that.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_GetItem
+from cpython.object cimport PyObject
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.string cimport memcmp, memcpy
+
+import msgspec
+
+cdef extern from "Python.h":
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+
+DEF DEPTH_MAX = 60
+DEF KEYS_MAX = 64
+DEF CHANGE_BYTES_MAX = 66000
+DEF RECORD_BYTES_MAX = 32768
+DEF ID_BYTES_MAX = 500
+DEF MESSAGE_ID_BYTES_MAX = 100
+DEF DAY_MS = 86400000
+DEF INSTANT_MAX = 253402300799999
+DEF ABSENT = -1
+DEF ODD = -2
+
+cdef object _Raw = msgspec.Raw
+cdef object _decode = msgspec.json.decode
+cdef object _encode = msgspec.json.encode
+
+cdef enum:
+    LEFT = 0
+    TAKEN = 1
+    DUPLICATE = 2
+
+cdef unsigned int _crc[256]
+
+
+cdef void _fill_crc():
+    cdef unsigned int value, number, bit
+    for number in range(256):
+        value = number
+        for bit in range(8):
+            value = (value >> 1) ^ 0xEDB88320 if value & 1 else value >> 1
+        _crc[number] = value
+
+
+_fill_crc()
+
+
+cdef unsigned int _crc32(const char *text, Py_ssize_t size):
+    cdef unsigned int value = 0xFFFFFFFF
+    cdef Py_ssize_t at
+    for at in range(size):
+        value = _crc[(value ^ <unsigned char>text[at]) & 0xFF] ^ (value >> 8)
+    return value ^ 0xFFFFFFFF
+
+
+cdef struct Span:
+    const char *start
+    Py_ssize_t size
+
+
+cdef struct Reading:
+    # What one pass over a record tells. `odd`: leave it to the walk in Python.
+    const char *at
+    const char *end
+    bint odd
+    bint beyond_ascii
+    bint canonical
+
+
+cdef inline bint _is(Span text, const char *word, Py_ssize_t size):
+    return text.size == size and memcmp(text.start, word, size) == 0
+
+
+cdef inline void _space(Reading *reading):
+    cdef char c
+    while reading.at < reading.end:
+        c = reading.at[0]
+        if c != b' ' and c != b'\n' and c != b'\t' and c != b'\r':
+            return
+        reading.canonical = False
+        reading.at += 1
+
+
+cdef inline bint _hex(char c):
+    return (b'0' <= c <= b'9') or (b'a' <= c <= b'f') or (b'A' <= c <= b'F')
+
+
+cdef Span _string(Reading *reading, bint *escaped):
+    """The text between quotes; escapes are checked and left as they are."""
+    cdef Span span
+    cdef unsigned char c
+    escaped[0] = False
+    reading.at += 1
+    span.start = reading.at
+    span.size = 0
+    while reading.at < reading.end:
+        c = <unsigned char>reading.at[0]
+        if c == b'"':
+            span.size = reading.at - span.start
+            reading.at += 1
+            return span
+        if c < 0x20:
+            break
+        if c >= 0x80:
+            reading.beyond_ascii = True
+        elif c == b'\\':
+            escaped[0] = True
+            reading.canonical = False
+            reading.at += 1
+            if reading.at >= reading.end:
+                break
+            c = <unsigned char>reading.at[0]
+            if c == b'u':
+                if reading.end - reading.at < 5:
+                    break
+                if not (_hex(reading.at[1]) and _hex(reading.at[2]) and _hex(reading.at[3]) and _hex(reading.at[4])):
+                    break
+                if reading.at[1] == b'd' or reading.at[1] == b'D':
+                    break  # perhaps half of a pair
+                reading.at += 4
+            elif not (c == b'"' or c == b'\\' or c == b'/' or c == b'b' or c == b'f' or c == b'n' or c == b'r'
+                      or c == b't'):
+                break
+        reading.at += 1
+    reading.odd = True
+    return span
+
+
+cdef void _number(Reading *reading):
+    """Numbers that need a closer look are odd: exponents, and more than 18 digits."""
+    cdef const char *start
+    cdef Py_ssize_t whole, fraction
+    cdef bint negative = False
+    if reading.at[0] == b'-':
+        negative = True
+        reading.at += 1
+    start = reading.at
+    while reading.at < reading.end and b'0' <= reading.at[0] <= b'9':
+        reading.at += 1
+    whole = reading.at - start
+    if whole == 0 or whole > 18 or (whole > 1 and start[0] == b'0'):
+        reading.odd = True
+        return
+    if reading.at < reading.end and reading.at[0] == b'.':
+        reading.at += 1
+        while reading.at < reading.end and b'0' <= reading.at[0] <= b'9':
+            reading.at += 1
+        fraction = reading.at - start - whole - 1
+        if fraction == 0 or fraction > 18:
+            reading.odd = True
+            return
+        # The shortest text of up to 15 digits is the text itself, but for zeroes at its end.
+        if whole + fraction > 15 or ((reading.at - 1)[0] == b'0' and fraction > 1):
+            reading.canonical = False
+        elif start[0] == b'0' and fraction > 2 and start[2] == b'0' and start[3] == b'0':
+            reading.canonical = False
+    elif negative and start[0] == b'0':
+        reading.canonical = False
+    if reading.at < reading.end and (reading.at[0] == b'e' or reading.at[0] == b'E'):
+        reading.odd = True
+
+
+cdef void _word(Reading *reading, const char *word, Py_ssize_t size):
+    if reading.end - reading.at < size or memcmp(reading.at, word, size) != 0:
+        reading.odd = True
+    else:
+        reading.at += size
+
+
+cdef void _value(Reading *reading, int depth):
+    """Pass over any value, holding it to the rules of intake."""
+    cdef bint escaped
+    cdef char c
+    if reading.at >= reading.end or depth > DEPTH_MAX:
+        reading.odd = True
+        return
+    c = reading.at[0]
+    if c == b'"':
+        _string(reading, &escaped)
+    elif c == b'{':
+        _object(reading, depth)
+    elif c == b'[':
+        _array(reading, depth)
+    elif c == b't':
+        _word(reading, "true", 4)
+    elif c == b'f':
+        _word(reading, "false", 5)
+    elif c == b'n':
+        _word(reading, "null", 4)
+    else:
+        _number(reading)
+
+
+cdef void _array(Reading *reading, int depth):
+    reading.at += 1
+    _space(reading)
+    if reading.at < reading.end and reading.at[0] == b']':
+        reading.at += 1
+        return
+    while True:
+        _space(reading)
+        _value(reading, depth + 1)
+        if reading.odd:
+            return
+        _space(reading)
+        if reading.at >= reading.end:
+            reading.odd = True
+            return
+        if reading.at[0] == b']':
+            reading.at += 1
+            return
+        if reading.at[0] != b',':
+            reading.odd = True
+            return
+        reading.at += 1
+
+
+cdef bint _key(Reading *reading, Span *key, bint first):
+    """The next key of an object, up to its value; False at the object's end, or when it is odd."""
+    cdef bint escaped
+    _space(reading)
+    if reading.at >= reading.end:
+        reading.odd = True
+        return False
+    if reading.at[0] == b'}':
+        reading.at += 1
+        return False
+    if not first:
+        if reading.at[0] != b',':
+            reading.odd = True
+            return False
+        reading.at += 1
+        _space(reading)
+    if reading.at >= reading.end or reading.at[0] != b'"':
+        reading.odd = True
+        return False
+    key[0] = _string(reading, &escaped)
+    if reading.odd or escaped:
+        reading.odd = True
+        return False
+    _space(reading)
+    if reading.at >= reading.end or reading.at[0] != b':':
+        reading.odd = True
+        return False
+    reading.at += 1
+    _space(reading)
+    if reading.at >= reading.end:
+        reading.odd = True
+        return False
+    return True
+
+
+cdef Py_ssize_t _object(Reading *reading, int depth):
+    """Pass over an object. Returns how many keys it has."""
+    cdef Span keys[KEYS_MAX]
+    cdef Py_ssize_t count = 0, at
+    reading.at += 1
+    while _key(reading, &keys[count], count == 0):
+        for at in range(count):
+            if keys[at].size == keys[count].size and memcmp(keys[at].start, keys[count].start, keys[at].size) == 0:
+                reading.canonical = False  # the last of a key's values is the one that counts
+        _value(reading, depth + 1)
+        if reading.odd:
+            return count
+        count += 1
+        if count == KEYS_MAX:
+            reading.odd = True
+            return count
+    return count
+
+
+cdef inline int _two(const char *at):
+    if b'0' <= at[0] <= b'9' and b'0' <= at[1] <= b'9':
+        return (at[0] - 48) * 10 + (at[1] - 48)
+    return -1
+
+
+cdef long long _instant(Span text):
+    """`2026-01-31T10:00:00Z`, with or without milliseconds; ODD for every other form."""
+    cdef int century, year, month, day, hour, minute, second
+    cdef long long ms = 0, days, era, of_era, of_year
+    cdef const char *at = text.start
+    if text.size == 24:
+        if at[19] != b'.' or not (b'0' <= at[20] <= b'9'):
+            return ODD
+        second = _two(at + 21)
+        if second < 0:
+            return ODD
+        ms = (at[20] - 48) * 100 + second
+    elif text.size != 20:
+        return ODD
+    if at[4] != b'-' or at[7] != b'-' or at[10] != b'T' or at[13] != b':' or at[16] != b':' or at[text.size - 1] != b'Z':
+        return ODD
+    century, year, month, day = _two(at), _two(at + 2), _two(at + 5), _two(at + 8)
+    hour, minute, second = _two(at + 11), _two(at + 14), _two(at + 17)
+    # The 29th of February and years before 1970 are left to the walk in Python.
+    if century < 19 or year < 0 or not 1 <= month <= 12 or day < 1 or hour < 0 or hour > 23 or minute < 0 or minute > 59:
+        return ODD
+    if second < 0 or second > 59 or day > (28 if month == 2 else 30 if month in (4, 6, 9, 11) else 31):
+        return ODD
+    year += century * 100
+    if year < 1970:
+        return ODD
+    # Days of the proleptic Gregorian calendar, the year taken to begin in March.
+    if month <= 2:
+        year -= 1
+        month += 12
+    of_year = (153 * (month - 3) + 2) // 5 + day - 1
+    era = year // 400
+    of_era = year - era * 400
+    days = era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
+    return days * DAY_MS + hour * 3600000 + minute * 60000 + second * 1000 + ms
+
+
+cdef struct Wire:
+    # The fields of an event that are read. A size of ABSENT: not there, or null.
+    Span type
+    Span message_id
+    Span user_id
+    Span anonymous_id
+    Span event
+    Span name
+    Span times[4]
+    Span properties
+    Span traits
+    bint properties_canonical
+    bint traits_canonical
+    unsigned int seen
+
+
+cdef inline Span *_text_field(Wire *wire, Span key, unsigned int *bit):
+    """Where the text under a key belongs, or NULL."""
+    if _is(key, "type", 4):
+        bit[0] = 1
+        return &wire.type
+    if _is(key, "event", 5):
+        bit[0] = 2
+        return &wire.event
+    if _is(key, "messageId", 9):
+        bit[0] = 4
+        return &wire.message_id
+    if _is(key, "anonymousId", 11):
+        bit[0] = 8
+        return &wire.anonymous_id
+    if _is(key, "userId", 6):
+        bit[0] = 16
+        return &wire.user_id
+    if _is(key, "timestamp", 9):
+        bit[0] = 32
+        return &wire.times[0]
+    if _is(key, "originalTimestamp", 17):
+        bit[0] = 64
+        return &wire.times[1]
+    if _is(key, "sentAt", 6):
+        bit[0] = 128
+        return &wire.times[2]
+    if _is(key, "receivedAt", 10):
+        bit[0] = 256
+        return &wire.times[3]
+    if _is(key, "name", 4):
+        bit[0] = 512
+        return &wire.name
+    return NULL
+
+
+cdef inline unsigned int _object_bit(Span key):
+    if _is(key, "properties", 10):
+        return 1024
+    if _is(key, "context", 7):
+        return 2048
+    if _is(key, "traits", 6):
+        return 4096
+    if _is(key, "integrations", 12):
+        return 8192
+    if _is(key, "groupId", 7) or _is(key, "previousId", 10):
+        return 16384
+    return 0
+
+
+cdef void _without(Reading *reading, tuple odd_keys):
+    """Pass over an object that must have none of these keys."""
+    cdef Span key
+    cdef bint first = True
+    cdef bytes odd_key
+    reading.at += 1
+    while _key(reading, &key, first):
+        first = False
+        for odd_key in odd_keys:
+            if _is(key, PyBytes_AS_STRING(odd_key), PyBytes_GET_SIZE(odd_key)):
+                reading.odd = True
+                return
+        _value(reading, 2)
+        if reading.odd:
+            return
+
+
+cdef tuple _CONTEXT_ODD = (b"traits", b"device", b"integrations", b"Braze", b"groupId", b"externalIds")
+cdef tuple _INTEGRATIONS_ODD = (b"Personas",)
+
+
+cdef Span _object_field(Reading *reading):
+    """An object and where it stands; an empty one has the size of two brackets."""
+    cdef Span span
+    reading.canonical = True
+    span.start = reading.at
+    if _object(reading, 1) == 0:
+        span.size = 2
+    else:
+        span.size = reading.at - span.start
+    return span
+
+
+cdef void _read_event(Reading *reading, Wire *wire):
+    """One pass over the record: where its fields stand. Sets `odd` for all that needs a closer look."""
+    cdef Span key
+    cdef Span *field
+    cdef bint first = True, escaped
+    cdef unsigned int bit
+    cdef char c
+    _space(reading)
+    if reading.at >= reading.end or reading.at[0] != b'{':
+        reading.odd = True
+        return
+    reading.at += 1
+    while _key(reading, &key, first):
+        first = False
+        bit = 0
+        field = _text_field(wire, key, &bit)
+        if field == NULL:
+            bit = _object_bit(key)
+        if wire.seen & bit:
+            reading.odd = True  # of two values of a key the last one counts
+            return
+        wire.seen |= bit
+        c = reading.at[0]
+        if c == b'n' or bit == 0:
+            _value(reading, 1)
+        elif field != NULL and c == b'"':
+            field[0] = _string(reading, &escaped)
+            reading.odd = reading.odd or escaped
+        elif bit == 1024 and c == b'{':
+            wire.properties = _object_field(reading)
+            wire.properties_canonical = reading.canonical
+        elif bit == 4096 and c == b'{':
+            wire.traits = _object_field(reading)
+            wire.traits_canonical = reading.canonical
+        elif bit == 2048 and c == b'{':
+            _without(reading, _CONTEXT_ODD)
+        elif bit == 8192 and c == b'{':
+            _without(reading, _INTEGRATIONS_ODD)
+        else:
+            reading.odd = True
+        if reading.odd:
+            return
+    if not reading.odd:
+        _space(reading)
+        if reading.at != reading.end:
+            reading.odd = True
+
+
+cdef long long _time_of(Wire *wire, long long timestamp):
+    """Event time by the skew formula, as `intake.checks.time_of`; ODD for all that is no plain instant."""
+    cdef long long instants[4]
+    cdef long long time, made
+    cdef int number
+    for number in range(4):
+        instants[number] = ABSENT
+        if wire.times[number].size != ABSENT:
+            instants[number] = _instant(wire.times[number])
+            if instants[number] == ODD:
+                return ODD
+    if instants[3] == ABSENT:
+        instants[3] = timestamp
+    if instants[2] == ABSENT:
+        time = instants[0] if instants[0] != ABSENT else instants[1] if instants[1] != ABSENT else instants[3]
+    else:
+        made = instants[1] if instants[1] != ABSENT else instants[0]
+        time = instants[3] if made == ABSENT else instants[3] - (instants[2] - made)
+    return ODD if time < 0 or time > INSTANT_MAX else time
+
+
+cdef class KnownEvents:
+    """Takes events whose identifiers are all known and together; for one topology's rules and one graph's owners."""
+
+    cdef dict _owners
+    cdef object _rules, _first_seen
+    cdef long long _horizon
+    cdef unsigned int _partitions
+    cdef bint _users, _anonymous, _plain_blocked
+    cdef frozenset _exact
+    cdef tuple _property_keys, _trait_keys
+    cdef char _change[CHANGE_BYTES_MAX]
+    cdef Py_ssize_t _size
+    cdef long long _counts[4]
+    cdef long long _duplicates[4]
+
+    def __init__(self, rules, dict owners, first_seen, long long horizon, unsigned int partitions):
+        """`owners`: the graph's own cache of users, read and never written; `first_seen`: its marks."""
+        ranks = rules.ranks(())
+        self._rules = rules
+        self._owners = owners
+        self._first_seen = first_seen
+        self._horizon = horizon
+        self._partitions = partitions
+        self._users = "user_id" in ranks
+        self._anonymous = "anonymous_id" in ranks
+        blocked = rules.blocked
+        self._plain_blocked = not rules.blocked_of and not blocked.patterns and blocked.zeroes_and_dashes
+        self._exact = blocked.exact
+        self._property_keys = _named_keys(rules.property_keys, ranks)
+        self._trait_keys = _named_keys(rules.trait_keys, ranks)
+
+    def take_tally(self):
+        """Events taken and duplicates passed over since the last call, as (outcome, type) and how often."""
+        tally = {}
+        for number, name in enumerate(("identify", "track", "page", "screen")):
+            if self._counts[number]:
+                tally["event", name] = self._counts[number]
+            if self._duplicates[number]:
+                tally["duplicate", name] = self._duplicates[number]
+            self._counts[number] = self._duplicates[number] = 0
+        return tally
+
+    def take(self, bytes raw, long long timestamp, long long now, long long index, long long record, changes):
+        """Take the event in `raw` if it is known: its change is appended to the list of its partition in `changes`.
+
+        Returns LEFT (0) if it must be walked in Python, and then nothing was done; TAKEN (1); or DUPLICATE (2).
+        """
+        cdef Reading reading
+        cdef Wire wire
+        cdef int kind
+        cdef long long time
+        if PyBytes_GET_SIZE(raw) > RECORD_BYTES_MAX or timestamp < 0 or timestamp > INSTANT_MAX:
+            return LEFT
+        _clear(&wire)
+        reading.at = PyBytes_AS_STRING(raw)
+        reading.end = reading.at + PyBytes_GET_SIZE(raw)
+        reading.odd = reading.beyond_ascii = False
+        _read_event(&reading, &wire)
+        if reading.odd or wire.message_id.size < 1 or wire.message_id.size > MESSAGE_ID_BYTES_MAX:
+            return LEFT
+        kind = _kind(&wire)
+        time = _time_of(&wire, timestamp)
+        if kind < 0 or time == ODD or (reading.beyond_ascii and not _is_utf8(raw)):
+            return LEFT
+        owner = self._owner(&wire, kind)
+        if owner is None:
+            return LEFT
+        if not self._first_seen(PyUnicode_DecodeUTF8(wire.message_id.start, wire.message_id.size, NULL), now, self._horizon):
+            self._duplicates[kind] += 1
+            return DUPLICATE
+        self._counts[kind] += 1
+        self._tell(<str>owner, &wire, kind, index, record, now, time if time < now else now, changes)
+        return TAKEN
+
+    cdef bint _is_blocked(self, str type_, str value) except -1:
+        cdef Py_ssize_t at, size = 0
+        cdef const char *text
+        if not self._plain_blocked:
+            return self._rules.is_blocked((type_, value))
+        if value in self._exact:
+            return True
+        text = PyUnicode_AsUTF8AndSize(value, &size)
+        for at in range(size):
+            if text[at] != b'0' and text[at] != b'-':
+                return False
+        return True
+
+    cdef object _holder(self, str type_, Span value):
+        """Who holds the id; None if nobody is known to, or if it is blocked or too long."""
+        cdef PyObject *found
+        if value.size > ID_BYTES_MAX:
+            return None
+        text = PyUnicode_DecodeUTF8(value.start, value.size, NULL)
+        if self._is_blocked(type_, text):
+            return None
+        found = PyDict_GetItem(self._owners, (type_, text))
+        return None if found == NULL else <object>found
+
+    cdef object _owner(self, Wire *wire, int kind):
+        """The one profile that holds all of the event's identifiers, or None."""
+        owner = None
+        if wire.anonymous_id.size > ID_BYTES_MAX or wire.user_id.size > ID_BYTES_MAX:
+            return None
+        if wire.anonymous_id.size > 0 and self._anonymous:
+            owner = self._holder("anonymous_id", wire.anonymous_id)
+            if owner is None:
+                return None
+        if wire.user_id.size > 0 and self._users:
+            other = self._holder("user_id", wire.user_id)
+            if other is None or (owner is not None and other != owner):
+                return None
+            owner = other
+        if kind == 0:
+            return self._owner_of_named(wire.traits, self._trait_keys, owner, b"")
+        if kind == 1 or wire.name.size < 1:
+            return self._owner_of_named(wire.properties, self._property_keys, owner, b"")
+        return self._owner_of_named(
+            wire.properties, self._property_keys, owner, b"page_name" if kind == 2 else b"screen_name"
+        )
+
+    cdef object _owner_of_named(self, Span span, tuple keys, object owner, bytes odd_key):
+        """The same, with the ids among the properties or traits; None also where `odd_key` is one of them."""
+        cdef Reading reading
+        cdef Span key, value
+        cdef bint first = True, escaped
+        cdef bytes name
+        if span.size == ABSENT:
+            return owner
+        reading.at, reading.end = span.start + 1, span.start + span.size
+        reading.odd = reading.beyond_ascii = False
+        while _key(&reading, &key, first):
+            first = False
+            if odd_key and _is(key, PyBytes_AS_STRING(odd_key), PyBytes_GET_SIZE(odd_key)):
+                return None
+            for name, type_ in keys:
+                if not _is(key, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)):
+                    continue
+                if reading.at[0] == b'n':
+                    break
+                if reading.at[0] != b'"':
+                    return None
+                value.start = reading.at
+                value = _string(&reading, &escaped)
+                if escaped or value.size > ID_BYTES_MAX:
+                    return None
+                reading.at = value.start - 1
+                if value.size and type_ is not None:
+                    other = self._holder(type_, value)
+                    if other is None or (owner is not None and other != owner):
+                        return None
+                    owner = other
+            _value(&reading, 1)
+        return owner
+
+    cdef void _put(self, const char *text, Py_ssize_t size):
+        memcpy(self._change + self._size, text, size)
+        self._size += size
+
+    cdef void _put_number(self, long long number):
+        cdef char digits[24]
+        cdef int at = 24
+        while True:
+            at -= 1
+            digits[at] = 48 + number % 10
+            number //= 10
+            if number == 0:
+                break
+        self._put(digits + at, 24 - at)
+
+    cdef int _put_object(self, Span span, bint canonical) except -1:
+        """An object as the encoder writes it."""
+        cdef bytes written
+        if canonical:
+            self._put(span.start, span.size)
+            return 0
+        written = _encode(_decode(PyBytes_FromStringAndSize(span.start, span.size)))
+        if self._size + PyBytes_GET_SIZE(written) > CHANGE_BYTES_MAX - 1024:
+            raise OverflowError
+        self._put(PyBytes_AS_STRING(written), PyBytes_GET_SIZE(written))
+        return 0
+
+    cdef int _tell(
+        self, str owner, Wire *wire, int kind, long long index, long long record, long long now, long long time, changes
+    ) except -1:
+        """The change, as `model.change.ProfileEvent` is written; fields in its order, those with default values left out."""
+        cdef Py_ssize_t size = 0
+        cdef const char *profile_id = PyUnicode_AsUTF8AndSize(owner, &size)
+        self._size = 0
+        self._put('{"change":"event","index":', 26)
+        self._put_number(index)
+        self._put(',"record":', 10)
+        self._put_number(record)
+        self._put(',"now":', 7)
+        self._put_number(now)
+        self._put(',"profile_id":"', 15)
+        self._put(profile_id, size)
+        self._put('","collection":"users","type":"', 31)
+        self._put(wire.type.start, wire.type.size)
+        self._put('","message_id":"', 16)
+        self._put(wire.message_id.start, wire.message_id.size)
+        self._put('","time":', 9)
+        self._put_number(time)
+        if kind == 0:
+            if wire.traits.size > 2:
+                self._put(',"traits":', 10)
+                self._put_object(wire.traits, wire.traits_canonical)
+        else:
+            self._put(',"name":"', 9)
+            if kind == 1:
+                self._put(wire.event.start, wire.event.size)
+            elif kind == 2:
+                self._put("Page Viewed", 11)
+            else:
+                self._put("Screen Viewed", 13)
+            self._put('"', 1)
+            self._put_properties(wire, kind)
+        self._put('}', 1)
+        changes[_crc32(profile_id, size) % self._partitions].append(_Raw(PyBytes_FromStringAndSize(self._change, self._size)))
+        return 0
+
+    cdef int _put_properties(self, Wire *wire, int kind) except -1:
+        """The properties, to which a page or a screen adds its name."""
+        cdef bint named = kind != 1 and wire.name.size > 0
+        if wire.properties.size > 2:
+            self._put(',"properties":', 14)
+            self._put_object(wire.properties, wire.properties_canonical)
+            if named:
+                self._size -= 1
+                self._put(',', 1)
+        elif named:
+            self._put(',"properties":{', 15)
+        if named:
+            if kind == 2:
+                self._put('"page_name":"', 13)
+            else:
+                self._put('"screen_name":"', 15)
+            self._put(wire.name.start, wire.name.size)
+            self._put('"}', 2)
+        return 0
+
+
+cdef void _clear(Wire *wire):
+    cdef int number
+    wire.seen = 0
+    wire.type.size = wire.message_id.size = wire.user_id.size = wire.anonymous_id.size = ABSENT
+    wire.event.size = wire.name.size = wire.properties.size = wire.traits.size = ABSENT
+    wire.properties_canonical = wire.traits_canonical = True
+    for number in range(4):
+        wire.times[number].size = ABSENT
+
+
+cdef int _kind(Wire *wire):
+    if _is(wire.type, "track", 5):
+        return 1 if wire.event.size > 0 else -1
+    if _is(wire.type, "page", 4):
+        return 2
+    if _is(wire.type, "screen", 6):
+        return 3
+    return 0 if _is(wire.type, "identify", 8) else -1
+
+
+cdef bint _is_utf8(bytes raw):
+    try:
+        PyUnicode_DecodeUTF8(PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw), NULL)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+cdef tuple _named_keys(keys, ranks):
+    """Keys with the types of their ids. Intake holds `email` to be an id even where the type is switched off."""
+    named = {key: type_ if type_ in ranks else None for key, type_ in keys}
+    named.setdefault("email", None)
+    return tuple((key.encode(), type_) for key, type_ in named.items())

@@ -1,0 +1,242 @@
+"""The compiled short cut equals the walk in Python byte for byte, or leaves the event to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from cdp_stream.config.topology import Topology
+from cdp_stream.model.change import ProfileChanges
+from cdp_stream.model.event import RawRecord
+from cdp_stream.model.ids import SourceRef
+from cdp_stream.pipeline import CompiledTopology, compile_topology
+from cdp_stream.stages.entries import Slice, SourceSlice, records_crc
+from cdp_stream.stages.identity import IdentityStage, IdentityStep, first_topology
+from cdp_stream.stages.known import COMPILED, MakeShortCut
+from cdp_stream.stages.profiles import encode_changes
+from cdp_stream.store.memory import MemoryStore
+from cdp_stream.testing.people import People
+
+NOW = 1_780_000_000_000
+PLAIN: dict[str, Any] = {}
+STRICT: dict[str, Any] = {
+    "identifiers": [
+        {"type": "user_id", "limit": 2},
+        {"type": "loyalty_id", "limit": 3, "keys": ["loyalty_id"]},
+        {"type": "anonymous_id", "limit": 3, "blocked_values": [{"pattern": "^a-3"}]},
+        {"type": "email", "enabled": False},
+    ],
+    "blocked_values": [{"exact": "u-2"}, {"pattern": "^nobody"}],
+    "email_from_properties": False,
+}
+
+
+def topology_of(identity: dict[str, Any]) -> CompiledTopology:
+    plain = {"space": "s", "sources": [{"name": "web", "topic": "t"}], "partitions": 4, "identity": identity}
+    return compile_topology(Topology.model_validate(plain))
+
+
+TOPOLOGIES = [topology_of(PLAIN), topology_of(STRICT)]
+
+
+class Walk:
+    """An identity stage over a store in memory, fed by hand."""
+
+    def __init__(self, topology: CompiledTopology, short_cut: MakeShortCut | None) -> None:
+        self.stage = IdentityStage(MemoryStore(), 4, short_cut)
+        self.offset = self.position = 0
+        self._store(self.stage.decide(0, NOW, first_topology(topology, NOW), []))
+
+    def take(self, values: list[bytes | None], timestamps: list[int], *, identity: bool = True) -> tuple[Any, ...]:
+        records = [
+            RawRecord(SourceRef("t", "id", 0, self.position + number), timestamp, None, value, identity)
+            for number, (value, timestamp) in enumerate(zip(values, timestamps, strict=True))
+        ]
+        end = self.position + len(records)
+        part = SourceSlice("t", "id", 0, self.position, end, len(records), records_crc(records))
+        self.position = end
+        step = self.stage.decide(self.offset, NOW, Slice(NOW, (part,)), records)
+        changes = {
+            partition: encode_changes(
+                ProfileChanges(step=step.offset, previous=-1, topology_version=step.topology_version, changes=of)
+            )
+            for partition, of in sorted(step.changes.items())
+        }
+        self._store(step)
+        return changes, step.outputs, dict(step.tally), sorted(step.writes.items()), step.barrier
+
+    def _store(self, step: IdentityStep) -> None:
+        self.offset = step.offset + 1
+        self.stage.store.commit({**step.writes, b"barrier": self.stage.encode_barrier(step)})
+        self.stage.graph.committed()
+
+
+def assert_same(topology: CompiledTopology, slices: list[list[bytes | None]], seed: int = 0) -> int:
+    """Both walks over the same slices; how many events the short cut took."""
+    assert COMPILED is not None
+    taken = 0
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal taken
+        assert COMPILED is not None
+        inner = COMPILED(*arguments)
+
+        class Counting:
+            def take(self, *of: Any) -> int:
+                nonlocal taken
+                outcome = inner.take(*of)
+                taken += outcome > 0
+                return outcome
+
+            take_tally = staticmethod(inner.take_tally)
+
+        return Counting()
+
+    quick, slow = Walk(topology, counted), Walk(topology, None)
+    chance = random.Random(seed)
+    for values in slices:
+        timestamps = [NOW + chance.randint(-5_000, 5_000) for _ in values]
+        identity = chance.random() < 0.9
+        assert quick.take(values, timestamps, identity=identity) == slow.take(values, timestamps, identity=identity)
+    return taken
+
+
+needs_compiled = pytest.mark.skipif(COMPILED is None, reason="the short cut was not built: no C compiler")
+
+
+def test_the_short_cut_is_built_where_a_build_must_have_it() -> None:
+    assert COMPILED is not None or not os.environ.get("CI")
+
+
+numbers = st.one_of(
+    st.integers(-(2**70), 2**70),
+    st.integers(-300, 300),
+    st.floats(),
+    st.sampled_from([0.1, -0.0, 1e15, 1e16, 1e-4, 0.001, 12.5, 1.10, 123456789012345.6, 5e-324]),
+)
+texts = st.one_of(st.text(max_size=8), st.sampled_from(["a", "é", "\x7f", "\u2028", "a/b", '"', "\\", "0-0", "Ω" * 40]))
+values = st.recursive(
+    st.none() | st.booleans() | numbers | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+ids = st.sampled_from(
+    ["u-1", "u-2", "u-3", "a-1", "a-2", "a-31", "nobody-1", "", "0-0", "anonymous", None, 7, 7.0, True]
+)
+instants = st.one_of(
+    st.sampled_from(
+        [
+            "2026-05-28T10:00:00.000Z",
+            "2026-05-28T10:00:01Z",
+            "2026-02-28T23:59:59.999Z",
+            "2024-02-29T00:00:00.000Z",
+            "2023-02-29T00:00:00.000Z",
+            "1969-12-31T23:59:59.999Z",
+            "2000-03-01T00:00:00.000Z",
+            "2100-12-31T10:00:00.000Z",
+            "2026-05-28T10:00:00+02:00",
+            "2026-05-28T24:00:00.000Z",
+            "2026-05-28 10:00:00",
+            "2026-05-28T10:00:00.12Z",
+            "2026-05-28T10:00:00,123Z",
+            "",
+            None,
+            5,
+        ]
+    ),
+    st.datetimes().map(lambda moment: moment.isoformat(timespec="milliseconds") + "Z"),
+)
+objects = st.dictionaries(
+    st.sampled_from(["email", "loyalty_id", "loyaltyId", "x", "page_name", "é"]), ids | values, max_size=4
+)
+contexts = st.dictionaries(
+    st.sampled_from(["traits", "device", "integrations", "Braze", "groupId", "externalIds", "page", "ip"]),
+    values | objects,
+    max_size=3,
+)
+events = st.fixed_dictionaries(
+    {"type": st.sampled_from(["track", "page", "screen", "identify", "track", "group", "alias", "x", None])},
+    optional={
+        "messageId": st.sampled_from(["m-1", "m-2", "m-3", "m-é", "m" * 100, "m" * 101, "", None, 5]),
+        "userId": ids,
+        "anonymousId": ids,
+        "event": st.sampled_from(["Order Completed", "é", "", None, 1]),
+        "name": st.sampled_from(["Home", "Ö", "", None, 1]),
+        "properties": objects | values,
+        "traits": objects | values,
+        "context": contexts | values,
+        "integrations": st.sampled_from([{}, {"Personas": False}, {"All": True}, None, 1]),
+        "timestamp": instants,
+        "originalTimestamp": instants,
+        "sentAt": instants,
+        "receivedAt": instants,
+        "groupId": ids,
+        "previousId": ids,
+        "channel": values,
+    },
+)
+
+
+@st.composite
+def records(draw: st.DrawFn) -> bytes:
+    """An event as JSON, sometimes with white space, escapes, a key twice, or broken bytes."""
+    event = draw(events)
+    raw = json.dumps(
+        event,
+        ensure_ascii=draw(st.booleans()),
+        separators=draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,", ":\n")])),
+    ).encode("utf-8", "surrogatepass")
+    kind = draw(st.integers(0, 19))
+    if kind == 0:
+        at = draw(st.integers(0, len(raw)))
+        raw = raw[:at] + draw(st.binary(max_size=3)) + raw[at + draw(st.integers(0, 3)) :]
+    elif kind == 1:
+        raw = raw[:-1] + b',"userId":"u-1","properties":{"x":1,"x":2.50}}'
+    elif kind == 2:
+        raw = raw[: draw(st.integers(0, len(raw)))]
+    return raw
+
+
+STARTS = [
+    b'{"type":"identify","messageId":"s-1","userId":"u-1","anonymousId":"a-1","traits":{"email":"u-1","loyalty_id":"u-3"}}',
+    b'{"type":"identify","messageId":"s-2","userId":"u-2","anonymousId":"a-2"}',
+    b'{"type":"track","event":"E","messageId":"s-3","anonymousId":"a-31","properties":{"email":"a-1"}}',
+    b'{"type":"identify","messageId":"s-4","userId":"u-3"}',
+]
+KNOWN = b'{"type":"track","event":"E","messageId":"k","userId":"u-1","properties":%s,"timestamp":"2026-05-28T10:00:00.000Z"}'
+
+
+@needs_compiled
+@settings(max_examples=400)
+@given(st.sampled_from(TOPOLOGIES), st.lists(records(), min_size=1, max_size=8), st.integers(0, 99))
+@example(TOPOLOGIES[0], [KNOWN % b'{"x":1.10,"y":0.0001,"z":-0,"w":[1, 2],"v":1e2}'], 0)
+@example(TOPOLOGIES[0], [KNOWN % b"{ }"], 0)
+@example(TOPOLOGIES[0], [KNOWN % b'{"x":12345678901234567890}'], 0)
+@example(TOPOLOGIES[0], [KNOWN % b'{"x":"\xff"}'], 0)
+@example(TOPOLOGIES[0], [KNOWN % b'{"x":"\\ud800"}'], 0)
+@example(TOPOLOGIES[0], [KNOWN % (b'{"x":' * 62 + b"1" + b"}" * 62)], 0)
+def test_any_records_give_the_same_step(topology: CompiledTopology, stream: list[bytes], seed: int) -> None:
+    assert_same(topology, [list(STARTS), [*stream, None], list(stream)], seed)
+
+
+@needs_compiled
+@settings(max_examples=300)
+@given(objects | values.filter(lambda value: isinstance(value, dict)), st.booleans(), st.booleans())
+def test_properties_are_told_as_the_encoder_writes_them(properties: Any, ascii_only: bool, spaced: bool) -> None:
+    text = json.dumps(properties, ensure_ascii=ascii_only, separators=(", ", ": ") if spaced else (",", ":"))
+    raw = KNOWN % text.encode("utf-8", "surrogatepass")
+    page = raw.replace(b'"track","event":"E"', b'"page","name":"Home"')
+    assert_same(TOPOLOGIES[0], [list(STARTS), [raw, page.replace(b'"k"', b'"l"')]])
+
+
+@needs_compiled
+def test_a_clickstream_gives_the_same_steps_and_mostly_takes_the_short_cut() -> None:
+    lines = list(People(7, 60).lines(4_000))
+    slices: list[list[bytes | None]] = [list(lines[start : start + 250]) for start in range(0, 4_000, 250)]
+    assert assert_same(TOPOLOGIES[0], slices) > 2_000
