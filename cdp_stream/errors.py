@@ -7,7 +7,8 @@
     ├── StateError            a state folder that cannot be used as it is       exit code 1
     ├── LogContradiction      the log is not the one the state was made from    exit code 1
     ├── Fenced                another worker has taken the partition over       exit code 1
-    └── BrokerUnavailable     no broker, or not the one that was asked for      exit code 1
+    ├── BrokerUnavailable     no broker, or not the one that was asked for      exit code 1
+    └── StartAgain            an owner needs other topics: it claims anew       never shown
 
 Bad data is never an exception: it becomes a `DeadLetter` (bad data is a value, a bad world is an exception,
 bad code is a crash).
@@ -76,3 +77,7 @@ class Fenced(CdpStreamError):
 
 class BrokerUnavailable(CdpStreamError):
     """No broker could be found, started or reached."""
+
+
+class StartAgain(CdpStreamError):
+    """The topology in force has other topics than those that were claimed: the owner is to claim anew, with them."""

@@ -125,7 +125,7 @@ def _slices(snapshot: Snapshot, verdict: Verdict) -> list[bytes]:
         if any(stands.get((topic, number), start) != start for topic, _, number, start, *_ in parts):
             void += 1
             continue
-        for topic, _, number, start, end, count, _ in parts:
+        for topic, _, number, start, end, count, *_ in parts:
             records = snapshot.sources[topic, number]
             held = [offset for offset in range(start, end) if offset in records]
             if len(held) != count:

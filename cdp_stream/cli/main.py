@@ -16,6 +16,7 @@ _COMMANDS = {
     "schema": ("cdp_stream.cli.schema", "schema"),
     "replay": ("cdp_stream.cli.replay", "replay"),
     "worker": ("cdp_stream.cli.worker", "worker"),
+    "apply": ("cdp_stream.cli.apply", "apply"),
     "inspect": ("cdp_stream.cli.inspect", "inspect_profile"),
     "kafka": ("cdp_stream.cli.kafka", "kafka"),
     "demo": ("cdp_stream.cli.demo", "demo"),

@@ -72,6 +72,8 @@ class _Supervisor:
     def restart(self, stage: str) -> None:
         """Start a stage again after a moment."""
         time.sleep(_RESTART_AFTER_S)
+        # What was to be applied has been, and another version may have been applied since.
+        self._arguments = [argument for argument in self._arguments if argument != "--apply"]
         self.children[stage] = self._start(stage)
 
 

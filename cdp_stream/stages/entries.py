@@ -26,6 +26,8 @@ class SourceSlice(Struct, frozen=True, array_like=True):
     end: int
     count: int
     crc: int
+    identity: bool = True
+    """The source's `identity` when the slice was cut; so it is on record, whatever topology comes into force."""
 
 
 class Slice(Struct, frozen=True, tag_field="entry", tag="slice"):

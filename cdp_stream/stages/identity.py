@@ -12,7 +12,7 @@ import orjson
 from msgspec import Struct, field
 
 from cdp_stream.config.topology import Topology, canonical, topology_version
-from cdp_stream.errors import LogContradiction
+from cdp_stream.errors import LogContradiction, TopologyError
 from cdp_stream.intake.dead_letter import dead_letter_record
 from cdp_stream.intake.decode import decode
 from cdp_stream.model.change import Clock, ProfileChange, TopologyApplied
@@ -60,6 +60,10 @@ class IdentityBarrier(Struct, kw_only=True):
     registered: list[str] = field(default_factory=list)
     now: Instant = 0
     topology_version: str | None = None
+    topology_entry: int = -1
+    """Offset of the control that put it in force: where its text can be read by anyone, without the state."""
+    destinations: dict[str, str] = field(default_factory=dict)
+    """Topics of all destinations that were ever in force, by name: parked records are played with their own version."""
     controls: list[str] = field(default_factory=list)
     previous: list[int] = field(default_factory=list)
     """Offset of the last message to each partition of profile changes."""
@@ -275,8 +279,7 @@ class _Work:
         self.outputs.append(OutputRecord(LEDGER, partition, key.encode(), encode_row(row), self._src(number)))
 
     def _space(self) -> str:
-        assert self.stage.topology is not None
-        return self.stage.topology.space
+        return "" if self.stage.topology is None else self.stage.topology.space
 
     def _dead_letter(self, number: int, record: RawRecord, letter: DeadLetter) -> None:
         self.tally["dead_letter", letter.reason] += 1
@@ -297,19 +300,37 @@ class _Work:
         barrier.controls = [*barrier.controls, entry.id][-CONTROL_IDS_MAX:]
         if entry.control != "apply":
             raise LogContradiction(f"entry {self.offset}: control {entry.control!r} is not known to this version")
-        proposed = compile_topology(Topology.from_canonical(entry.topology))
-        refused = entry.based_on != barrier.topology_version
-        if not refused:
-            self._put_in_force(proposed)
-        violation = f"refused: based on {entry.based_on}, in force is {barrier.topology_version}" if refused else None
+        violation = self._refusal(entry)
+        if violation is None:
+            self._put_in_force(compile_topology(Topology.from_canonical(entry.topology)))
         decision = Decision("topology_applied", violation=violation)
         row = ledger_row(decision, seq_text(self.offset, 0), entry.id, None)
         self._ledger(0, decision, row)
+
+    def _refusal(self, entry: Control) -> str | None:
+        """Why a proposed topology does not come into force, or None if it does."""
+        in_force = self.barrier.topology_version
+        if entry.based_on != in_force:
+            return f"refused: based on {entry.based_on}, in force is {in_force}"
+        try:
+            proposed = compile_topology(Topology.from_canonical(entry.topology))
+        except TopologyError as error:
+            return f"refused: {error.problems[0]}"
+        if self.stage.topology is not None:
+            now = self.stage.topology.topology
+            for name in ("space", "partitions"):
+                was, wanted = getattr(now, name), getattr(proposed.topology, name)
+                if was != wanted:
+                    return f"refused: {name} is {was} for the life of the space and cannot become {wanted}"
+        return None
 
     def _put_in_force(self, topology: CompiledTopology) -> None:
         barrier = self.barrier
         self.stage.put_in_force(topology)
         barrier.topology_version = topology.version
+        barrier.topology_entry = self.offset
+        ours = {found.name: found.topic for found in topology.topology.destinations}
+        barrier.destinations = {**barrier.destinations, **ours}
         key, value = topology_write(topology)
         self.extra[key] = value
         plain = canonical(topology.topology)
@@ -373,3 +394,12 @@ def first_topology(topology: CompiledTopology, clock: Instant) -> Control:
     """The control that puts a space's first topology in force."""
     version = topology_version(topology.topology)
     return Control(clock=clock, control="apply", id=f"first-{version}", topology=canonical(topology.topology))
+
+
+def apply_control(topology: CompiledTopology, based_on: str, end: int, clock: Instant) -> Control:
+    """The control that asks for another topology version, based on the one in force. `end`: of the identity log.
+
+    Its id is derived, so that the same wish, sent twice at the same place of the log, is done once.
+    """
+    identity = f"apply-{topology.version}-on-{based_on}-{end}"
+    return Control(clock, "apply", identity, based_on, canonical(topology.topology))

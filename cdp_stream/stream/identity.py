@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from aiokafka.structs import TopicPartition
 
-from cdp_stream.errors import BrokerUnavailable
+from cdp_stream.errors import BrokerUnavailable, StartAgain
 from cdp_stream.metrics import IdentityMetrics
 from cdp_stream.model.change import ProfileChanges
 from cdp_stream.model.event import RawRecord
 from cdp_stream.pipeline import CompiledTopology
-from cdp_stream.stages.entries import ClockEntry, Control, Entry, Slice, decode_entry, encode_entry
-from cdp_stream.stages.identity import IdentityBarrier, IdentityStage, IdentityStep, first_topology
+from cdp_stream.stages.entries import ClockEntry, Entry, Slice, decode_entry, encode_entry
+from cdp_stream.stages.identity import IdentityBarrier, IdentityStage, IdentityStep, apply_control, first_topology
 from cdp_stream.stages.profiles import encode_changes
 from cdp_stream.stages.records import PROFILE_CHANGES, OutputRecord
 from cdp_stream.stream.catch_up import read_to_end
-from cdp_stream.stream.log import World
+from cdp_stream.stream.log import Log, TopicShape, World
 from cdp_stream.stream.owner import Owner
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.sources import SourceReader, SourceTopic
@@ -43,12 +43,12 @@ class IdentityOwner:
         metrics: IdentityMetrics,
         world: World,
         *,
-        apply: bool = False,
+        replaces: str | None = None,
     ) -> None:
         self._settings = settings
         self._names = names
         self._proposed = topology
-        self._apply = apply
+        self._replaces = replaces
         self._metrics = metrics
         self._world = world
         self._owner = Owner(settings, names, "identity", 0, world)
@@ -63,6 +63,9 @@ class IdentityOwner:
         self._tasks: asyncio.TaskGroup
         self.stage: IdentityStage
         self._sources: SourceReader
+        self._checked: str | None = None
+        self._reads: dict[str, bool] = {}
+        """The topics that are read, and whether each one's events may map identifiers."""
 
     def offer(self, offset: int, timestamp: int, value: bytes, done: Callable[[], None]) -> None:
         """An entry from the agent; `done` is called when it is stored. Too early: read from the log when it is time."""
@@ -96,14 +99,9 @@ class IdentityOwner:
         await self._owner.close()
 
     async def _open_sources(self) -> SourceReader:
-        found = await self._world.log.describe(self._names.sources)
-        missing = sorted(set(self._names.sources) - set(found))
-        if missing:
-            raise BrokerUnavailable(f"source topics do not exist: {', '.join(missing)}; create them or disable them")
-        by_topic = {self._names.prefix + source.topic: source for source in self._proposed.topology.sources}
-        topics = [
-            SourceTopic(name, info.topic_id, info.partitions, by_topic[name].identity) for name, info in found.items()
-        ]
+        self._reads = _sources_of(self.stage.topology or self._proposed, self._names.prefix)
+        found = await find_sources(self._world.log, sorted(self._reads))
+        topics = [SourceTopic(name, info.topic_id, info.partitions, self._reads[name]) for name, info in found.items()]
         group = f"{self._names.prefix}{self._names.space}.sources"
         return SourceReader(
             self._world.log, group, topics, self._settings.step_events_max, self._settings.step_bytes_max
@@ -127,16 +125,16 @@ class IdentityOwner:
         if in_force is None:
             await self._append(first_topology(self._proposed, self._world.clock_ms()))
         elif in_force != self._proposed.version:
-            if not self._apply:
+            if in_force != self._replaces:
                 log.warning(
                     "the topology file is version %s, in force is %s; take it with --apply or `cdp-stream apply`",
                     self._proposed.version,
                     in_force,
                 )
                 return
-            first = first_topology(self._proposed, self._world.clock_ms())
-            identity = f"apply-{self._proposed.version}-on-{in_force}-{self.stage.barrier.next_offset}"
-            await self._append(Control(first.clock, "apply", identity, in_force, first.topology))
+            await find_sources(self._world.log, sorted(_sources_of(self._proposed, self._names.prefix)))
+            next_offset = self.stage.barrier.next_offset
+            await self._append(apply_control(self._proposed, in_force, next_offset, self._world.clock_ms()))
 
     async def _append(self, entry: Entry) -> int:
         return await self._owner.writer.append(self._log, encode_entry(entry))
@@ -219,8 +217,18 @@ class IdentityOwner:
         if done is not None:
             done()
         self._metrics.step(step, len(records), acked - began, time.perf_counter() - began)
+        self._check_sources(step)
         if records:
             self._metrics.end_to_end(self._world.clock_ms(), records)
+
+    def _check_sources(self, step: IdentityStep) -> None:
+        """Once this step has put a topology in force that has other sources than are read: claim anew."""
+        if step.topology_version == self._checked:
+            return
+        topology = self.stage.topology
+        if topology is not None and _sources_of(topology, self._names.prefix) != self._reads:
+            raise StartAgain(f"topology version {topology.version} has other sources")
+        self._checked = step.topology_version
 
     async def _publish_positions(self) -> None:
         while True:
@@ -240,3 +248,16 @@ def _source_positions(barrier: IdentityBarrier) -> dict[TopicPartition, int]:
         for topic, partitions in barrier.sources.items()
         for partition, position in partitions.items()
     }
+
+
+async def find_sources(log: Log, topics: Sequence[str]) -> Mapping[str, TopicShape]:
+    """The source topics as the broker knows them. Raises BrokerUnavailable when one does not exist."""
+    found = await log.describe(topics)
+    missing = sorted(set(topics) - set(found))
+    if missing:
+        raise BrokerUnavailable(f"source topics do not exist: {', '.join(missing)}; create them or disable them")
+    return found
+
+
+def _sources_of(topology: CompiledTopology, prefix: str) -> dict[str, bool]:
+    return {prefix + source.topic: source.identity for source in topology.topology.sources if source.enabled}

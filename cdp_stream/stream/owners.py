@@ -13,12 +13,12 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from aiokafka.errors import KafkaError
 
-from cdp_stream.errors import Fenced
+from cdp_stream.errors import Fenced, StartAgain
 from cdp_stream.stream.membership import Membership
 
 _CANCEL_AGAIN_S: Final = 0.5
@@ -65,6 +65,8 @@ class Owners:
         self._leases: dict[int, _Lease] = {}
         self._ending: dict[int, asyncio.Task[None]] = {}
         self._stopped = False
+        self.before_again: Callable[[], Awaitable[None]] = _nothing
+        """Awaited when an owner needs other topics than it has claimed: from then on `make` knows them."""
         self.membership: Membership | None = None
 
     def get(self, partition: int) -> PartitionOwner | None:
@@ -112,6 +114,11 @@ class Owners:
             error = await self._own(partition, lease)
             if error is None:
                 continue
+            if isinstance(error, StartAgain):
+                log.info("partition %d: claiming anew: %s", partition, error)
+                await self.before_again()
+                await _first_of(lease.over, _PAUSES_S[0])
+                continue
             if not isinstance(error, Fenced | KafkaError | ConnectionError):
                 self._crash(error)
                 return
@@ -158,6 +165,10 @@ class Owners:
         finally:
             over.cancel()
             asking.cancel()
+
+
+async def _nothing() -> None:
+    return
 
 
 async def _first_of(event: asyncio.Event, seconds: float) -> None:

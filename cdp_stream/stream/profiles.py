@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from aiokafka.structs import TopicPartition
 
+from cdp_stream.errors import StartAgain
 from cdp_stream.metrics import ProfileMetrics
 from cdp_stream.stages.profiles import ProfileStage, ProfileStep
 from cdp_stream.stages.records import PROFILE_CHANGES, SHIPMENTS
@@ -33,6 +34,8 @@ class ProfileOwner:
         self, settings: Settings, names: TopicNames, partition: int, metrics: ProfileMetrics, world: World
     ) -> None:
         self._world = world
+        self._settings = settings
+        self._checked: str | None = None
         self._names = names
         self._partition = partition
         self._metrics = metrics
@@ -60,6 +63,7 @@ class ProfileOwner:
         store = await self._owner.claim_and_restore()
         self.stage = ProfileStage(store, self._partition, self._names.partitions)
         await self._owner.catch_up(self.stage.barrier)
+        self._check_destinations()
         # Twice: what comes while the first pass reads is not kept, and is there for the second.
         await self._do_present()
         self._missed = False
@@ -124,9 +128,20 @@ class ProfileOwner:
         finally:
             await consumer.stop()
 
+    def _check_destinations(self) -> None:
+        """Before anything goes to a topic that this claim does not cover, it is claimed anew with all of them."""
+        version = self.stage.barrier.topology_version
+        if version is None or version == self._checked:
+            return
+        topology = self.stage.topology(version).topology
+        if not set(TopicNames.of(topology, self._settings).destinations) <= set(self._names.destinations):
+            raise StartAgain(f"topology version {version} has other destinations")
+        self._checked = version
+
     async def _finish(self, step: ProfileStep | None, began: float) -> None:
         if step is None:
             return
+        self._check_destinations()
         barrier = self.stage.barrier
         await self._owner.send(step.outputs, barrier.outputs)
         await self._owner.store_step(step.writes, barrier, self.stage.encoded_barrier())

@@ -26,9 +26,10 @@ from cdp_stream.stages.records import (
 from cdp_stream.stages.views import profile_view
 from cdp_stream.store.memory import MemoryStore
 from cdp_stream.stream.catch_up import read_to_end, restore
+from cdp_stream.stream.in_force import read_in_force, space_names
 from cdp_stream.stream.kafka_log import KafkaLog
 from cdp_stream.stream.settings import Settings
-from cdp_stream.stream.sources import SourceReader, SourceTopic
+from cdp_stream.stream.sources import SourceReader
 from cdp_stream.stream.topics import TopicNames
 
 
@@ -38,16 +39,9 @@ async def entries_of_space(
     """Every entry of a space's identity log, with its offset, append time and records, to the log's present end."""
     names = TopicNames.of(topology.topology, settings)
     log = KafkaLog(settings.aiokafka_options())
-    found = await log.describe([names.identity_log, *names.sources])
-    if names.identity_log not in found:
+    if not await log.describe([names.identity_log]):
         raise BrokerUnavailable(f"{names.identity_log}: no such topic; has a worker ever run on this space?")
-    by_topic = {names.prefix + source.topic: source for source in topology.topology.sources}
-    topics = [
-        SourceTopic(name, info.topic_id, info.partitions, by_topic[name].identity)
-        for name, info in found.items()
-        if name in by_topic
-    ]
-    sources = SourceReader(log, "", topics, settings.step_events_max, settings.step_bytes_max)
+    sources = SourceReader(log, "", [], settings.step_events_max, settings.step_bytes_max)
     consumer = log.consumer()
     await consumer.start()
     try:
@@ -64,8 +58,9 @@ async def running_digest(
     settings: Settings, topology: CompiledTopology, seen: Callable[[str, bytes, dict[str, bytes]], None] | None = None
 ) -> tuple[str, dict[str, int]]:
     """The digest of a space's topics and state as its workers wrote them, and how many records each topic holds."""
-    names = TopicNames.of(topology.topology, settings)
     log = KafkaLog(settings.aiokafka_options())
+    in_force = await read_in_force(log, TopicNames.of(topology.topology, settings))
+    names = space_names(settings, topology.topology, in_force)
     roles = [LEDGER, TRAIT_CHANGES, AUDIENCE_CHANGES, *(DESTINATION_PREFIX + name for name, _ in names.destinations)]
     starts = {TopicPartition(names.of_role(role), number): 0 for role in roles for number in range(names.partitions)}
     starts[TopicPartition(names.of_role(DEAD_LETTERS), 0)] = 0

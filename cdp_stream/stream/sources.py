@@ -84,11 +84,12 @@ class SourceReader:
             buffer = self._buffers[where]
             if not buffer or left <= 0 or room <= 0:
                 continue
+            topic = self._topics[where.topic]
             share = max(1, left // max(1, filled))
             filled -= 1
             taken: list[RawRecord] = []
             while buffer and len(taken) < share and room > 0:
-                record = self._raw(buffer.popleft())
+                record = _raw(buffer.popleft(), topic.topic_id, topic.identity)
                 room -= len(record.value or b"")
                 taken.append(record)
             left -= len(taken)
@@ -109,6 +110,7 @@ class SourceReader:
             taken[-1].source.offset + 1,
             len(taken),
             records_crc(taken),
+            self._topics[where.topic].identity,
         )
 
     async def take(self, parts: Sequence[SourceSlice]) -> list[RawRecord]:
@@ -131,15 +133,10 @@ class SourceReader:
         for _ in range(_RETRIES):
             batches = await consumer.getmany(where, timeout_ms=_FETCH_MS, max_records=part.count - len(taken))
             found = batches.get(where, [])
-            taken.extend(self._raw(record) for record in found if record.offset < part.end)
+            taken.extend(_raw(record, part.topic_id, part.identity) for record in found if record.offset < part.end)
             if len(taken) >= part.count or await consumer.position(where) >= part.end:
                 break
         return taken
-
-    def _raw(self, record: ReadRecord) -> RawRecord:
-        topic = self._topics[record.topic]
-        place = SourceRef(record.topic, topic.topic_id, record.partition, record.offset)
-        return RawRecord(place, record.timestamp, record.key, record.value, topic.identity)
 
     async def is_drained(self) -> bool:
         """Has every source been read and cut to its end?"""
@@ -159,9 +156,13 @@ class SourceReader:
         return behind
 
     async def commit(self, positions: dict[TopicPartition, int]) -> None:
-        """Publish how far events are decided as the group's offsets, for ordinary lag tools."""
-        if positions:
-            await self._consumer.commit(positions)
+        """Publish how far events are decided as the group's offsets, for ordinary lag tools.
+
+        Sources that are read no more are passed over.
+        """
+        read = {where: offset for where, offset in positions.items() if where in self._buffers}
+        if read:
+            await self._consumer.commit(read)
 
     async def stop(self) -> None:
         """Close the consumers."""
@@ -169,3 +170,8 @@ class SourceReader:
             await self._consumer.stop()
         if self._reread is not None:
             await self._reread.stop()
+
+
+def _raw(record: ReadRecord, topic_id: str, identity: bool) -> RawRecord:
+    place = SourceRef(record.topic, topic_id, record.partition, record.offset)
+    return RawRecord(place, record.timestamp, record.key, record.value, identity)

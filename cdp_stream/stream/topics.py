@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -42,15 +43,16 @@ class TopicNames:
     """Destination name and its topic."""
 
     @classmethod
-    def of(cls, topology: Topology, settings: Settings) -> TopicNames:
-        """The names for a topology under these settings."""
+    def of(cls, topology: Topology, settings: Settings, once: Mapping[str, str] | None = None) -> TopicNames:
+        """The names for a topology under these settings. `once`: topics of destinations that were in force before."""
         prefix = settings.topic_prefix
+        destinations = {**(once or {}), **{found.name: found.topic for found in topology.destinations}}
         return cls(
             topology.space,
             prefix,
             topology.partitions,
             tuple(prefix + source.topic for source in topology.sources if source.enabled),
-            tuple((destination.name, prefix + destination.topic) for destination in topology.destinations),
+            tuple((name, prefix + topic) for name, topic in destinations.items()),
         )
 
     def of_role(self, role: str) -> str:

@@ -18,7 +18,8 @@ from cdp_stream.pipeline import CompiledTopology
 from cdp_stream.stages.records import PROFILE_CHANGES
 from cdp_stream.stream.app import build_app
 from cdp_stream.stream.identity import IdentityOwner
-from cdp_stream.stream.kafka_log import kafka_world
+from cdp_stream.stream.in_force import InForce, read_in_force, space_names
+from cdp_stream.stream.kafka_log import KafkaLog, kafka_world
 from cdp_stream.stream.owner import state_folder
 from cdp_stream.stream.profiles import ProfileOwner
 from cdp_stream.stream.settings import Settings
@@ -43,13 +44,12 @@ def run_stage(settings: Settings, topology: CompiledTopology, stage: str, *, app
 
 
 async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, apply: bool) -> None:
-    names = TopicNames.of(topology.topology, settings)
-    admin = AIOKafkaAdminClient(**settings.aiokafka_options())
-    await admin.start()
-    try:
-        await ensure_topics(admin, names, settings.replication_factor)
-    finally:
-        await admin.close()
+    in_force, names = await _topics(settings, topology)
+    replaces = in_force.version if apply and in_force is not None else None
+
+    async def topics_again() -> None:
+        nonlocal names
+        _, names = await _topics(settings, topology)
 
     async def is_ours(partition: int) -> bool:
         return await owners.is_ours(partition)
@@ -68,7 +68,7 @@ async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, ap
             settings,
             group,
             names.identity_log,
-            lambda _: IdentityOwner(settings, names, topology, identity_metrics, world, apply=apply),
+            lambda _: IdentityOwner(settings, names, topology, identity_metrics, world, replaces=replaces),
             state,
         )
     else:
@@ -80,6 +80,7 @@ async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, ap
             lambda partition: ProfileOwner(settings, names, partition, profile_metrics, world),
             state,
         )
+    owners.before_again = topics_again
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -97,6 +98,19 @@ async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, ap
     except TimeoutError:
         log.warning("the group was not left in time; the broker will notice")
     log.info("stage %s: stopped", stage)
+
+
+async def _topics(settings: Settings, topology: CompiledTopology) -> tuple[InForce | None, TopicNames]:
+    """The topology in force, and its topics, made where they are absent."""
+    in_force = await read_in_force(KafkaLog(settings.aiokafka_options()), TopicNames.of(topology.topology, settings))
+    names = space_names(settings, topology.topology, in_force)
+    admin = AIOKafkaAdminClient(**settings.aiokafka_options())
+    await admin.start()
+    try:
+        await ensure_topics(admin, names, settings.replication_factor)
+    finally:
+        await admin.close()
+    return in_force, names
 
 
 async def _freeze() -> None:

@@ -45,6 +45,11 @@ class Space:
         self.compiled = load_compiled(self.folder)
         self.log = folder / "worker.log"
 
+    def rewrite(self, topology: dict[str, object]) -> None:
+        """Another topology in the file; nothing more."""
+        (self.folder / "topology.yaml").write_text(json.dumps(topology))
+        self.compiled = load_compiled(self.folder)
+
     def create_sources(self) -> None:
         asyncio.run(self._create_sources())
 

@@ -1,0 +1,91 @@
+"""Controls from the command line: appended to the identity log by a plain producer, answered in the ledger.
+
+The fence of the log's owner is the epoch of the owner's own producer id; another producer neither needs nor disturbs it.
+Whoever may write to the identity log may give orders: the broker's access rules for that topic are the guard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import orjson
+from aiokafka import AIOKafkaProducer
+from aiokafka.structs import TopicPartition
+
+from cdp_stream.errors import CdpStreamError
+from cdp_stream.pipeline import CompiledTopology
+from cdp_stream.stages.entries import Control, decode_entry, encode_entry
+from cdp_stream.stages.identity import apply_control
+from cdp_stream.stages.records import LEDGER, partition_of
+from cdp_stream.stream.catch_up import read_to_end
+from cdp_stream.stream.in_force import InForce
+from cdp_stream.stream.kafka_log import plain_consumer, wall_clock_ms
+from cdp_stream.stream.settings import Settings
+from cdp_stream.stream.topics import MESSAGE_BYTES_MAX, TopicNames
+
+_POLL_MS: Final = 200
+
+
+class Sent:
+    """A control that stands in the identity log, and from where in the ledger its answer is to be looked for."""
+
+    def __init__(self, control: Control, offset: int, answers_from: int) -> None:
+        self.control = control
+        self.offset = offset
+        self.answers_from = answers_from
+
+
+async def send_apply(settings: Settings, names: TopicNames, proposed: CompiledTopology, in_force: InForce) -> Sent:
+    """Append the control that asks for `proposed`. Raises CdpStreamError when another one waits in the log already."""
+    consumer = plain_consumer(settings.aiokafka_options())
+    await consumer.start()
+    identity_log, ledger = TopicPartition(names.identity_log, 0), _ledger_of(names)
+    try:
+        await _refuse_a_second(consumer, identity_log, in_force)
+        ends = await consumer.end_offsets([identity_log, ledger])
+    finally:
+        await consumer.stop()
+    control = apply_control(proposed, in_force.version, ends[identity_log], wall_clock_ms())
+    producer = AIOKafkaProducer(**settings.aiokafka_options(), acks="all", max_request_size=MESSAGE_BYTES_MAX)
+    await producer.start()
+    try:
+        sent = await producer.send_and_wait(identity_log.topic, encode_entry(control), partition=0)
+    finally:
+        await producer.stop()
+    return Sent(control, sent.offset, ends[ledger])
+
+
+async def _refuse_a_second(consumer: Any, identity_log: TopicPartition, in_force: InForce) -> None:
+    async for _, record in read_to_end(consumer, {identity_log: in_force.barrier.next_offset}):
+        entry = decode_entry(bytes(record.value))
+        if isinstance(entry, Control) and entry.control == "apply" and entry.based_on == in_force.version:
+            raise CdpStreamError(
+                f"another topology waits in {identity_log.topic} already (entry {record.offset}); it is decided as "
+                "soon as a worker runs. Apply again when it is in force"
+            )
+
+
+async def answer_to(settings: Settings, names: TopicNames, sent: Sent, within_s: float) -> dict[str, Any] | None:
+    """The ledger row that decides the control, or None if there is none within these seconds."""
+    consumer = plain_consumer(settings.aiokafka_options())
+    await consumer.start()
+    try:
+        ledger = _ledger_of(names)
+        consumer.assign([ledger])
+        consumer.seek(ledger, sent.answers_from)
+        async with asyncio.timeout(within_s):
+            while True:
+                batches = await consumer.getmany(ledger, timeout_ms=_POLL_MS)
+                for record in batches.get(ledger, []):
+                    row: dict[str, Any] = orjson.loads(record.value)
+                    if row.get("decision") == "topology_applied" and row["message_id"] == sent.control.id:
+                        return row
+    except TimeoutError:
+        return None
+    finally:
+        await consumer.stop()
+
+
+def _ledger_of(names: TopicNames) -> TopicPartition:
+    return TopicPartition(names.of_role(LEDGER), partition_of(names.space, names.partitions))
