@@ -13,6 +13,7 @@ USERS: Final[Collection] = "users"
 ACCOUNTS: Final[Collection] = "accounts"
 
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_BASE62_PAIRS: Final = tuple(high + low for high in _BASE62 for low in _BASE62)
 _PROFILE_ID_DIGITS: Final = 27
 
 
@@ -35,11 +36,11 @@ class SourceRef(NamedTuple):
 def base62(digest: bytes, digits: int = _PROFILE_ID_DIGITS) -> str:
     """The number in `digest` (big endian) in base 62, its last `digits` digits."""
     number = int.from_bytes(digest, "big")
-    text = []
-    for _ in range(digits):
-        number, digit = divmod(number, 62)
-        text.append(_BASE62[digit])
-    return "".join(reversed(text))
+    pairs = []
+    for _ in range((digits + 1) // 2):
+        number, pair = divmod(number, 3844)
+        pairs.append(_BASE62_PAIRS[pair])
+    return "".join(reversed(pairs))[-digits:]
 
 
 def derive(*parts: str) -> bytes:

@@ -34,6 +34,8 @@ cdef object _decode = msgspec.json.decode
 cdef object _encode = msgspec.json.encode
 
 cdef enum:
+    ANDROID = 1
+    IOS = 2
     LEFT = 0
     TAKEN = 1
     DUPLICATE = 2
@@ -331,6 +333,10 @@ cdef struct Wire:
     Span times[4]
     Span properties
     Span traits
+    int system
+    Span device_id
+    Span device_token
+    Span device_advertising_id
     bint properties_canonical
     bint traits_canonical
     unsigned int seen
@@ -402,7 +408,79 @@ cdef void _without(Reading *reading, tuple odd_keys):
             return
 
 
-cdef tuple _CONTEXT_ODD = (b"traits", b"device", b"integrations", b"Braze", b"groupId", b"externalIds")
+cdef void _context(Reading *reading, Wire *wire):
+    """The context: a device is read; other holders of ids are odd, and the rest is passed over."""
+    cdef Span key
+    cdef bint first = True, device = False
+    reading.at += 1
+    while _key(reading, &key, first):
+        first = False
+        if (
+            _is(key, "traits", 6)
+            or _is(key, "integrations", 12)
+            or _is(key, "Braze", 5)
+            or _is(key, "groupId", 7)
+            or _is(key, "externalIds", 11)
+        ):
+            reading.odd = True
+            return
+        if _is(key, "device", 6):
+            if device or reading.at[0] != b'{':
+                reading.odd = True
+                return
+            device = True
+            _device(reading, wire)
+        else:
+            _value(reading, 2)
+        if reading.odd:
+            return
+
+
+cdef void _device(Reading *reading, Wire *wire):
+    """The ids of a phone, as `identity.extract` takes them."""
+    cdef Span key, system, advertising_id
+    cdef Span *field
+    cdef bint first = True, escaped
+    cdef unsigned int seen = 0, bit
+    cdef char tracking = 0
+    system.size = advertising_id.size = ABSENT
+    reading.at += 1
+    while _key(reading, &key, first):
+        first = False
+        field = NULL
+        bit = 0
+        if _is(key, "type", 4):
+            field, bit = &system, 1
+        elif _is(key, "id", 2):
+            field, bit = &wire.device_id, 2
+        elif _is(key, "token", 5):
+            field, bit = &wire.device_token, 4
+        elif _is(key, "advertisingId", 13):
+            field, bit = &advertising_id, 8
+        elif _is(key, "adTrackingEnabled", 17):
+            bit = 16
+            tracking = reading.at[0]
+            if tracking != b't' and tracking != b'f':
+                reading.odd = True
+        if seen & bit:
+            reading.odd = True
+        seen |= bit
+        if reading.odd:
+            return
+        if field == NULL:
+            _value(reading, 3)
+        elif reading.at[0] == b'"':
+            field[0] = _string(reading, &escaped)
+            reading.odd = reading.odd or escaped or field.size > ID_BYTES_MAX
+        else:
+            reading.odd = True
+        if reading.odd:
+            return
+    wire.system = ANDROID if _is(system, "android", 7) else IOS if _is(system, "ios", 3) else 0
+    if wire.system and (tracking == b't' or (wire.system == IOS and tracking != b'f')):
+        wire.device_advertising_id = advertising_id
+
+
 cdef tuple _INTEGRATIONS_ODD = (b"Personas",)
 
 
@@ -453,7 +531,7 @@ cdef void _read_event(Reading *reading, Wire *wire):
             wire.traits = _object_field(reading)
             wire.traits_canonical = reading.canonical
         elif bit == 2048 and c == b'{':
-            _without(reading, _CONTEXT_ODD)
+            _context(reading, wire)
         elif bit == 8192 and c == b'{':
             _without(reading, _INTEGRATIONS_ODD)
         else:
@@ -496,7 +574,7 @@ cdef class KnownEvents:
     cdef unsigned int _partitions
     cdef bint _users, _anonymous, _plain_blocked
     cdef frozenset _exact
-    cdef tuple _property_keys, _trait_keys
+    cdef tuple _property_keys, _trait_keys, _device_types
     cdef char _change[CHANGE_BYTES_MAX]
     cdef Py_ssize_t _size
     cdef long long _counts[4]
@@ -512,6 +590,10 @@ cdef class KnownEvents:
         self._partitions = partitions
         self._users = "user_id" in ranks
         self._anonymous = "anonymous_id" in ranks
+        self._device_types = tuple(
+            tuple(f"{system}.{name}" if f"{system}.{name}" in ranks else None for name in ("id", "push_token", "idfa"))
+            for system in ("android", "ios")
+        )
         blocked = rules.blocked
         self._plain_blocked = not rules.blocked_of and not blocked.patterns and blocked.zeroes_and_dashes
         self._exact = blocked.exact
@@ -587,6 +669,8 @@ cdef class KnownEvents:
 
     cdef object _owner(self, Wire *wire, int kind):
         """The one profile that holds all of the event's identifiers, or None."""
+        cdef Span device_ids[3]
+        cdef int number
         owner = None
         if wire.anonymous_id.size > ID_BYTES_MAX or wire.user_id.size > ID_BYTES_MAX:
             return None
@@ -599,6 +683,16 @@ cdef class KnownEvents:
             if other is None or (owner is not None and other != owner):
                 return None
             owner = other
+        if wire.system:
+            device_ids[0], device_ids[1], device_ids[2] = wire.device_id, wire.device_token, wire.device_advertising_id
+            for number in range(3):
+                type_ = self._device_types[wire.system - 1][number]
+                if type_ is None or device_ids[number].size < 1:
+                    continue
+                other = self._holder(type_, device_ids[number])
+                if other is None or (owner is not None and other != owner):
+                    return None
+                owner = other
         if kind == 0:
             return self._owner_of_named(wire.traits, self._trait_keys, owner, b"")
         if kind == 1 or wire.name.size < 1:
@@ -733,6 +827,8 @@ cdef void _clear(Wire *wire):
     wire.seen = 0
     wire.type.size = wire.message_id.size = wire.user_id.size = wire.anonymous_id.size = ABSENT
     wire.event.size = wire.name.size = wire.properties.size = wire.traits.size = ABSENT
+    wire.device_id.size = wire.device_token.size = wire.device_advertising_id.size = ABSENT
+    wire.system = 0
     wire.properties_canonical = wire.traits_canonical = True
     for number in range(4):
         wire.times[number].size = ABSENT

@@ -175,6 +175,7 @@ class _Work:
         self.extra: dict[bytes, bytes | None] = {}
         self.void = False
         self._rows_of: tuple[int, int] = (-1, 0)
+        self._now_written: tuple[Instant, str] = (-1, "")
 
     def slice(self, entry: Slice, append_time: Instant, records: Sequence[RawRecord]) -> None:
         """Every record of the slice, unless the slice is void: its positions do not follow ours."""
@@ -272,11 +273,17 @@ class _Work:
         self._ledger(number, decision, row)
 
     def _ledger(self, number: int, decision: Decision, row: dict[str, Any]) -> None:
-        row["now"] = format_instant(self.barrier.now)
+        row["now"] = self._now_text()
         row["topology_version"] = self.barrier.topology_version
         key = decision.profile_id or self._space()
         partition = partition_of(key, self.stage.partitions)
         self.outputs.append(OutputRecord(LEDGER, partition, key.encode(), encode_row(row), self._src(number)))
+
+    def _now_text(self) -> str:
+        """`now` written out; most rows of a step share it."""
+        if self._now_written[0] != self.barrier.now:
+            self._now_written = (self.barrier.now, format_instant(self.barrier.now))
+        return self._now_written[1]
 
     def _space(self) -> str:
         return "" if self.stage.topology is None else self.stage.topology.space

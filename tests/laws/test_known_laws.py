@@ -155,11 +155,21 @@ instants = st.one_of(
 objects = st.dictionaries(
     st.sampled_from(["email", "loyalty_id", "loyaltyId", "x", "page_name", "é"]), ids | values, max_size=4
 )
-contexts = st.dictionaries(
-    st.sampled_from(["traits", "device", "integrations", "Braze", "groupId", "externalIds", "page", "ip"]),
-    values | objects,
-    max_size=3,
+devices = st.fixed_dictionaries(
+    {"type": st.sampled_from(["ios", "android", "tv", None, 1])},
+    optional={
+        "id": ids,
+        "token": ids,
+        "advertisingId": ids,
+        "adTrackingEnabled": st.sampled_from([True, False, None, "true"]),
+        "model": values,
+    },
 )
+contexts = st.dictionaries(
+    st.sampled_from(["traits", "integrations", "Braze", "groupId", "externalIds", "page", "ip"]),
+    values | objects,
+    max_size=1,
+).flatmap(lambda context: st.sampled_from([context, {}]) | devices.map(lambda device: {**context, "device": device}))
 events = st.fixed_dictionaries(
     {"type": st.sampled_from(["track", "page", "screen", "identify", "track", "group", "alias", "x", None])},
     optional={
@@ -208,6 +218,9 @@ STARTS = [
     b'{"type":"identify","messageId":"s-2","userId":"u-2","anonymousId":"a-2"}',
     b'{"type":"track","event":"E","messageId":"s-3","anonymousId":"a-31","properties":{"email":"a-1"}}',
     b'{"type":"identify","messageId":"s-4","userId":"u-3"}',
+    b'{"type":"screen","messageId":"s-5","userId":"u-1","context":{"device":{"type":"ios","id":"a-1","token":"a-2"}}}',
+    b'{"type":"screen","messageId":"s-6","userId":"u-1","context":{"device":{"type":"android","advertisingId":"a-1",'
+    b'"adTrackingEnabled":true}}}',
 ]
 KNOWN = b'{"type":"track","event":"E","messageId":"k","userId":"u-1","properties":%s,"timestamp":"2026-05-28T10:00:00.000Z"}'
 
