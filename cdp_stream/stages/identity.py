@@ -133,6 +133,10 @@ class IdentityStage:
                 topology.identity, graph.known_users, graph.first_seen, topology.dedupe_horizon, self.partitions
             )
 
+    def is_done(self, src: str) -> bool:
+        """Does an output of ours with this `src` come from an entry that is done?"""
+        return int(src.split("/")[2]) < self.barrier.next_offset
+
     def source_position(self, topic: str, partition: int) -> SourcePosition | None:
         """How far a source partition has been decided, or None if it never was."""
         return self.barrier.sources.get(topic, {}).get(partition)

@@ -112,6 +112,11 @@ class ProfileDraft:
             assert raw is not None, (profile_id, number)
             yield raw
 
+    def all_parked(self) -> Iterator[bytes]:
+        """Every change that was waiting at the last commit, of all profiles."""
+        for _, raw in self._store.scan(_QUEUE):
+            yield raw
+
     def unpark_first(self, profile_id: ProfileId) -> None:
         """Remove the first of the queue; an empty queue leaves nothing behind."""
         ends = self._ends(profile_id)

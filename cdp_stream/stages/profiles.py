@@ -8,6 +8,7 @@ arrived. Only that profile waits. Waits follow the order of the identity log, so
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -136,6 +137,23 @@ class ProfileStage:
             self._play(shipment.into)
         self.barrier.shipments_next = offset + 1
         return self._finish()
+
+    def outputs_done(self) -> Callable[[str], bool]:
+        """Asks of the `src` of an output of ours: does it come from a change that is done, as things stand now?
+
+        A change is done when its message is, unless it waits in a queue.
+        """
+        waiting = set()
+        for raw in self.states.all_parked():
+            parked = msgspec.msgpack.decode(raw, type=Parked)
+            waiting.add((parked.offset, parked.change.index))
+        next_offset = self.barrier.next_offset
+
+        def is_done(src: str) -> bool:
+            offset, index = (int(part) for part in src.split("/")[2:4])
+            return offset < next_offset and (offset, index) not in waiting
+
+        return is_done
 
     def encoded_barrier(self) -> bytes:
         """The barrier as it is stored, after positions of the step's outputs have been entered."""

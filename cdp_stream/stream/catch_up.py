@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from aiokafka.structs import TopicPartition
 
@@ -45,9 +45,13 @@ async def read_to_end(
 
 
 async def outputs_beyond(
-    log: Log, outputs: Sequence[TopicPartition], positions: Positions, own: str
+    log: Log, outputs: Sequence[TopicPartition], positions: Positions, own: str, is_done: Callable[[str], bool]
 ) -> dict[tuple[TopicPartition, str], int]:
-    """Our outputs (`src` beginning with `own`) beyond the stored positions, with their offsets."""
+    """Our outputs (`src` beginning with `own`) beyond the stored positions, with their offsets.
+
+    Those of steps that are stored are left out: a position stays before an output whose step is not, and with it
+    before later ones.
+    """
     starts = {where: positions.get(where.topic, {}).get(where.partition, 0) for where in outputs}
     found: dict[tuple[TopicPartition, str], int] = {}
     consumer = log.consumer()
@@ -55,8 +59,9 @@ async def outputs_beyond(
     try:
         async for where, record in read_to_end(consumer, starts):
             for name, value in record.headers:
-                if name == "src" and value.decode().startswith(own):
-                    found[where, value.decode()] = record.offset
+                src = value.decode() if name == "src" else ""
+                if src.startswith(own) and not is_done(src):
+                    found[where, src] = record.offset
     finally:
         await consumer.stop()
     if found:

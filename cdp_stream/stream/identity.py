@@ -78,7 +78,7 @@ class IdentityOwner:
         """Claim, do every entry present, then append slices and take the entries as they come. Never returns."""
         store = await self._owner.claim_and_restore()
         self.stage = IdentityStage(store, self._names.partitions)
-        await self._owner.catch_up(self.stage.barrier)
+        await self._owner.catch_up(self.stage.barrier, self.stage.is_done)
         self._sources = await self._open_sources()
         async with asyncio.TaskGroup() as self._tasks:
             # Twice: what comes while the first pass reads is not kept, and is there for the second.
@@ -149,7 +149,12 @@ class IdentityOwner:
                 await self._room.acquire()
                 await self._sources.fill(0)
                 parts = self._sources.cut()
-                self._appended.add(await self._append(Slice(self._world.clock_ms(), parts)))
+                offset = await self._append(Slice(self._world.clock_ms(), parts))
+                if offset < self.stage.barrier.next_offset:
+                    # The agent was faster than the acknowledgement: the slice is decided already.
+                    self._room.release()
+                else:
+                    self._appended.add(offset)
             if loop.time() >= next_clock:
                 next_clock = loop.time() + interval_s
                 await self._append(ClockEntry(self._world.clock_ms(), await self._sources.is_drained()))

@@ -62,7 +62,7 @@ class KafkaLog:
         """A consumer, not started yet."""
         return plain_consumer(self._options, **more)
 
-    async def mark(self, transactional_id: str, outputs: Sequence[TopicPartition]) -> None:
+    async def mark(self, transactional_id: str, outputs: Sequence[TopicPartition]) -> tuple[int, int]:
         """Begin a transaction, add every output partition to it without a record, abort it."""
         producer = self._transactional(transactional_id)
         await producer.start()
@@ -85,6 +85,7 @@ class KafkaLog:
             if unmarked:
                 raise BrokerUnavailable(f"{transactional_id}: the claim was refused for {sorted(unmarked)[:5]}")
             await producer.abort_transaction()
+            return transaction.producer_id, transaction.producer_epoch
         finally:
             await producer.stop()
 

@@ -24,13 +24,33 @@ BatchRecord = tuple[bytes | None, bytes | None, str | None]
 class ReadRecord(Protocol):
     """A record as it is read."""
 
-    topic: str
-    partition: int
-    offset: int
-    timestamp: Instant
-    key: Any
-    value: Any
-    headers: Sequence[tuple[str, bytes]]
+    @property
+    def topic(self) -> str:
+        """Where it stands."""
+
+    @property
+    def partition(self) -> int:
+        """Where it stands."""
+
+    @property
+    def offset(self) -> int:
+        """Where it stands."""
+
+    @property
+    def timestamp(self) -> Instant:
+        """The sender's time, or that of the append, as the topic has it."""
+
+    @property
+    def key(self) -> Any:
+        """Bytes or None."""
+
+    @property
+    def value(self) -> Any:
+        """Bytes or None."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """Names and values."""
 
 
 class Consumer(Protocol):
@@ -78,8 +98,9 @@ class Consumer(Protocol):
 class Acknowledged(Protocol):
     """What the log says of a batch that it has taken."""
 
-    offset: int
-    """Of the batch's first record; the others follow it without gaps."""
+    @property
+    def offset(self) -> int:
+        """Of the batch's first record; the others follow it without gaps."""
 
 
 class BatchWriter(Protocol):
@@ -108,8 +129,11 @@ class Log(Protocol):
     def consumer(self, **more: Any) -> Consumer:
         """A consumer, not started yet. `more`: aiokafka's `group_id` and `isolation_level`."""
 
-    async def mark(self, transactional_id: str, outputs: Sequence[TopicPartition]) -> None:
-        """Initialise the id, begin a transaction, add every output to it without a record, abort it."""
+    async def mark(self, transactional_id: str, outputs: Sequence[TopicPartition]) -> tuple[int, int]:
+        """Initialise the id, begin a transaction, add every output to it without a record, abort it.
+
+        Returns the transaction's producer id and epoch.
+        """
 
     async def initialise(self, transactional_id: str) -> tuple[int, int]:
         """Producer id and epoch of this id from now on; returns when every marker of its last transaction stands."""

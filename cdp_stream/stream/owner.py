@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +63,11 @@ class Owner:
         self._restored = await restore(self._world.log, self.store, self.changelog, start)
         return self.store
 
-    async def catch_up(self, barrier: Barrier) -> None:
-        """Find what of our outputs the log holds beyond the restored state; from here on steps may be sent."""
+    async def catch_up(self, barrier: Barrier, is_done: Callable[[str], bool]) -> None:
+        """Find what of our outputs the log holds beyond the restored state; from here on steps may be sent.
+
+        `is_done`: does an output of this `src` come from a step that is stored?
+        """
         if barrier.producer_id not in (-1, self._producer_id):
             log.warning("%s: the producer id changed; the older owner's fence had lapsed", self.name)
         barrier.producer_id = self._producer_id
@@ -73,7 +78,7 @@ class Owner:
             if where != self.changelog and where.topic != self.names.identity_log
         ]
         own = f"{self.stage_name}/{self.partition}/"
-        sent = await outputs_beyond(self._world.log, outputs, barrier.outputs, own)
+        sent = await outputs_beyond(self._world.log, outputs, barrier.outputs, own, is_done)
         self.writer = StepWriter(self._claimed, self.names, self.changelog, sent)
 
     async def send(self, records: Sequence[OutputRecord], positions: Positions) -> list[int]:
@@ -87,9 +92,15 @@ class Owner:
         self.store.commit(changes)
 
     def state_bytes(self) -> int:
-        """Size of the state's files."""
+        """Size of the state's files; 0 if the store keeps none."""
         folder = state_folder(self.settings, self.names) / f"{self.stage_name}-{self.partition}"
-        return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+        size = 0
+        # The store removes files at any time, also between the listing and the look at one.
+        with contextlib.suppress(FileNotFoundError):
+            for file in os.scandir(folder):
+                with contextlib.suppress(FileNotFoundError):
+                    size += file.stat().st_size
+        return size
 
     async def close(self) -> None:
         """Close the store and stop the writer."""

@@ -62,7 +62,7 @@ class ProfileOwner:
         """Claim, do what is present, then take messages and shipments as they come. Never returns."""
         store = await self._owner.claim_and_restore()
         self.stage = ProfileStage(store, self._partition, self._names.partitions)
-        await self._owner.catch_up(self.stage.barrier)
+        await self._owner.catch_up(self.stage.barrier, self.stage.outputs_done())
         self._check_destinations()
         # Twice: what comes while the first pass reads is not kept, and is there for the second.
         await self._do_present()
@@ -143,7 +143,15 @@ class ProfileOwner:
             return
         self._check_destinations()
         barrier = self.stage.barrier
-        await self._owner.send(step.outputs, barrier.outputs)
+        # Shipments go last: what the survivor tells after it has taken one in must not stand before what the absorbed
+        # profile had told, or a destination that reads both would believe the older news.
+        shipments = [record for record in step.outputs if record.topic == SHIPMENTS]
+        if shipments:
+            told = [record for record in step.outputs if record.topic != SHIPMENTS]
+            await self._owner.send(told, barrier.outputs)
+            await self._owner.send(shipments, barrier.outputs)
+        else:
+            await self._owner.send(step.outputs, barrier.outputs)
         await self._owner.store_step(step.writes, barrier, self.stage.encoded_barrier())
         self.stage.states.trim_caches()
         self._metrics.step(self._partition, step, time.perf_counter() - began)

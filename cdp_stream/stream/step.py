@@ -86,7 +86,10 @@ class StepWriter:
             base = (await future).offset
             for place, number in enumerate(members_of):
                 offsets[number] = base + place
-        positions.setdefault(where.topic, {})[where.partition] = offsets[numbers[-1]] + 1
+        # A position must not pass an output that a step yet to come will look for: a profile partition takes its two
+        # inputs in any order, so what was sent before a crash may belong to a later step than this one.
+        ahead = [offset for (place, _), offset in self._sent.items() if place == where]
+        positions.setdefault(where.topic, {})[where.partition] = min([offsets[numbers[-1]] + 1, *ahead])
 
     async def changelog(self, changes: Mapping[bytes, bytes | None]) -> int:
         """The step's state changes as one record batch, which the log takes whole or not at all. Returns the next offset."""

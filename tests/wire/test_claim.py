@@ -47,7 +47,7 @@ class Setting:
 
     async def writer(self) -> tuple[StepWriter, int, BatchWriter]:
         writer, producer_id = await claim(self.log, self.id, self.outputs, self.is_ours)
-        sent = await outputs_beyond(self.log, self.outputs, {}, "identity/0/")
+        sent = await outputs_beyond(self.log, self.outputs, {}, "identity/0/", lambda _: False)
         return StepWriter(writer, self.names, self.outputs[0], sent), producer_id, writer
 
     async def ends(self) -> dict[TopicPartition, int]:
