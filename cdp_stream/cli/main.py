@@ -20,6 +20,8 @@ _COMMANDS = {
     "inspect": ("cdp_stream.cli.inspect", "inspect_profile"),
     "kafka": ("cdp_stream.cli.kafka", "kafka"),
     "demo": ("cdp_stream.cli.demo", "demo"),
+    "simulate": ("cdp_stream.cli.simulate", "simulate_command"),
+    "check-state": ("cdp_stream.cli.check_state", "check_state"),
     "metrics": ("cdp_stream.cli.metrics", "metrics"),
 }
 

@@ -1,0 +1,195 @@
+"""What a seed stands for: the topology and its versions, the traffic, the sizes, and the faults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+from cdp_stream.config.topology import Topology, parse_topology
+
+SOURCES: Final = (
+    {"name": "web", "topic": "events.web"},
+    {"name": "crm", "topic": "events.crm"},
+    {"name": "batch", "topic": "events.batch", "identity": False},
+)
+_TRAITS: Final = (
+    {"key": "orders", "definition": "event('Order Completed').count()", "destinations": ["crm"]},
+    {"key": "spend", "definition": "event('Order Completed').sum(property('revenue'))", "destinations": ["crm"]},
+    {"key": "average", "definition": "event('Order Completed').avg(property('revenue'))"},
+    {"key": "smallest", "definition": "event('Product Viewed').min(property('price'))"},
+    {"key": "largest", "definition": "event('Product Viewed').max(property('price'))"},
+    {"key": "first_product", "definition": "event('Product Added').first(property('product'))"},
+    {"key": "last_product", "definition": "event('Product Added').last(property('product'))", "destinations": ["ads"]},
+)
+_AUDIENCES: Final = (
+    {"key": "buyers", "definition": "event('Order Completed').count() >= 1", "destinations": ["crm", "ads"]},
+    {"key": "big", "definition": "trait('spend') >= 300 AND trait('buyers') = true", "destinations": ["crm"]},
+    {"key": "first_timers", "definition": "trait('orders') = 1", "destinations": ["crm", "ads"]},
+    {
+        "key": "browsers",
+        "definition": "event('Product Viewed').count() >= 2 AND event('Order Completed').count() = 0",
+        "include_anonymous": True,
+        "destinations": ["ads"],
+    },
+    {"key": "pro", "definition": "trait('plan') = 'pro'", "destinations": ["ads"]},
+)
+_PERIODS: Final = ("ever", "ever", "annually", "weekly", "daily")
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """How often what goes wrong."""
+
+    lives: int
+    """How many lives of owners end badly, all together; after that the world is kind, so that the run ends."""
+    actions_mean: int
+    """After how many actions such a life ends, on average."""
+    zombies: float
+    """Share of endings in which the older owner is not told and goes on."""
+    graceful: float
+    """Share of endings that are an ordinary rebalance."""
+    lost_disks: float
+    power_cuts: float
+    slow_partitions: float
+    answers_lost: float
+    redelivery: float
+    """Share of hand-overs after which the agent begins again from what was committed."""
+    clock_jumps: float
+    """Share of source records at which the broker's clock jumps."""
+    compactions: bool
+    forged_slices: float
+    """Share of source records at which somebody appends an old slice once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One simulated run; a function of the seed and the number of events."""
+
+    seed: int
+    events: int
+    people: int
+    partitions: int
+    source_partitions: int
+    step_events: int
+    step_bytes: int
+    speed: int
+    """Milliseconds of the world's clock in one millisecond of the run."""
+    traffic_s: float
+    """Over how many seconds of the run the records are sent."""
+    versions: tuple[Topology, ...]
+    """The first topology, and those that come into force later."""
+    late: float
+    """Share of records that arrive long after they were made."""
+    transactions: float
+    """Share of records whose sender gives a transaction up, or holds one open."""
+    faults: Faults
+    store: str
+
+    def draw(self, what: str) -> Random:
+        """Chance for one purpose, independent of that for others."""
+        return Random(f"{self.seed}/{what}")  # noqa: S311 - a simulation, no secrets
+
+
+def plan_of(seed: int, events: int, *, store: str | None = None, faults: bool = True) -> Plan:
+    """Everything that a seed decides. `store`: `memory` or `rocksdb`, else every tenth seed is on RocksDB."""
+    draw = Random(f"{seed}/plan")  # noqa: S311
+    partitions = draw.choice((1, 2, 3, 4))
+    versions = [_topology(draw, partitions)]
+    for _ in range(draw.choice((0, 0, 1, 2))):
+        versions.append(_changed(draw, versions[-1]))
+    return Plan(
+        seed=seed,
+        events=events,
+        people=draw.choice((3, 6, 12, 30)),
+        partitions=partitions,
+        source_partitions=draw.choice((1, 2, 3)),
+        step_events=draw.choice((1, 3, 7, 20, 100)),
+        step_bytes=draw.choice((1_024, 2_000_000)),
+        speed=draw.choice((10, 600, 7_200)),
+        traffic_s=draw.choice((3.0, 8.0)),
+        versions=tuple(parse_topology(version) for version in versions),
+        late=draw.choice((0.0, 0.05, 0.3)),
+        transactions=draw.choice((0.0, 0.0, 0.1)),
+        faults=_faults(draw) if faults else _no_faults(),
+        store=("rocksdb" if seed % 10 == 0 else "memory") if store is None else store,
+    )
+
+
+def _faults(draw: Random) -> Faults:
+    return Faults(
+        lives=draw.choice((4, 10, 25)),
+        actions_mean=draw.choice((30, 120, 400)),
+        zombies=draw.choice((0.0, 0.2, 0.5)),
+        graceful=draw.choice((0.0, 0.2)),
+        lost_disks=draw.choice((0.0, 0.2)),
+        power_cuts=draw.choice((0.0, 0.3)),
+        slow_partitions=draw.choice((0.0, 0.2, 0.5)),
+        answers_lost=draw.choice((0.0, 0.0, 0.003)),
+        redelivery=draw.choice((0.0, 0.05, 0.2)),
+        clock_jumps=draw.choice((0.0, 0.0, 0.03)),
+        compactions=draw.random() < 0.5,
+        forged_slices=draw.choice((0.0, 0.0, 0.03)),
+    )
+
+
+def _no_faults() -> Faults:
+    return Faults(
+        lives=0,
+        actions_mean=1,
+        zombies=0,
+        graceful=0,
+        lost_disks=0,
+        power_cuts=0,
+        slow_partitions=0,
+        answers_lost=0,
+        redelivery=0,
+        clock_jumps=0,
+        compactions=False,
+        forged_slices=0,
+    )
+
+
+def _topology(draw: Random, partitions: int) -> dict[str, Any]:
+    identifiers = [
+        {"type": "user_id", "limit": draw.choice((1, 1, 2)), "period": "ever"},
+        {"type": "email", "limit": draw.choice((1, 2, 5)), "period": draw.choice(_PERIODS)},
+        {"type": "anonymous_id", "limit": draw.choice((1, 2, 5)), "period": draw.choice(_PERIODS)},
+        {"type": "loyalty_id", "limit": 1, "period": "ever", "keys": ["loyalty_id"]},
+    ]
+    return {
+        "space": "sim",
+        "partitions": partitions,
+        "sources": [dict(source) for source in SOURCES],
+        "identity": {
+            "identifiers": identifiers,
+            "demotion": draw.choice(("lowest_priority", "minimal")),
+            "merges_max": draw.choice((2, 100, 100)),
+            "mappings_max": draw.choice((8, 1000, 1000)),
+            "dedupe_horizon": draw.choice(("10m", "7d")),
+        },
+        "traits": [dict(trait) for trait in _TRAITS],
+        "audiences": [dict(audience) for audience in _AUDIENCES],
+        "destinations": [
+            {"name": "crm", "topic": "dest.crm", "combine": draw.choice(("product", "per_identifier"))},
+            {"name": "ads", "topic": "dest.ads", "send": ["track"], "send_mobile_ids": True},
+        ],
+    }
+
+
+def _changed(draw: Random, topology: dict[str, Any]) -> dict[str, Any]:
+    """The next version: limits tightened or loosened, a definition changed, an audience gone or new."""
+    after = {**topology, "audiences": [dict(audience) for audience in topology["audiences"]]}
+    identifiers = [dict(rule) for rule in topology["identity"]["identifiers"]]
+    identifiers[draw.choice((1, 2))]["limit"] = draw.choice((1, 2, 3, 5))
+    after["identity"] = {**topology["identity"], "identifiers": identifiers}
+    change = draw.choice(("definition", "gone", "new", "none"))
+    if change == "definition":
+        after["audiences"][0]["definition"] = f"event('Order Completed').count() >= {draw.randint(2, 4)}"
+    elif change == "gone":
+        after["audiences"] = [audience for audience in after["audiences"] if audience["key"] != "pro"]
+    elif change == "new":
+        key = f"viewers_{draw.randrange(1_000)}"
+        definition = "event('Product Viewed').count() >= 1"
+        after["audiences"].append({"key": key, "definition": definition, "destinations": ["crm"]})
+    return after

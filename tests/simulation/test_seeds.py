@@ -1,0 +1,49 @@
+"""A short form of the simulation; the long one is `cdp-stream simulate --seeds 1-1000`."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from cdp_stream.cli.simulate import simulate_command
+from cdp_stream.testing.simulation.plan import plan_of
+from cdp_stream.testing.simulation.run import simulate
+
+EVENTS = 100
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_every_invariant_holds(seed: int) -> None:
+    report = simulate(plan_of(seed, EVENTS))
+    again = f"cdp-stream simulate --seed {seed} --events {EVENTS}"
+    assert [] == [str(violation) for violation in report.violations], again
+
+
+def test_the_same_seed_runs_the_same_way() -> None:
+    assert simulate(plan_of(7, EVENTS)) == simulate(plan_of(7, EVENTS))
+
+
+def test_without_faults_nobody_dies() -> None:
+    plan = plan_of(3, EVENTS, faults=False)
+    report = simulate(plan)
+    assert ([], 1 + plan.partitions) == (report.violations, report.figures["lives"])
+
+
+def test_the_seeds_reach_what_they_are_for() -> None:
+    figures: dict[str, int] = {}
+    for seed in range(20, 30):
+        for name, count in simulate(plan_of(seed, EVENTS)).figures.items():
+            figures[name] = figures.get(name, 0) + count
+    for name in ("merged", "zombies", "rebalances", "lost disks", "frozen", "power cuts", "void slices"):
+        assert figures.get(name, 0) > 0, (name, figures)
+
+
+def test_the_command_names_the_seed_and_how_to_repeat_it() -> None:
+    result = CliRunner().invoke(simulate_command, ["--seeds", "3-4", "--events", "40", "--json"])
+    assert (0, 2) == (result.exit_code, len(result.output.splitlines()))
+    assert '"repeat":"cdp-stream simulate --seed 3 --events 40"' in result.output
+
+
+@pytest.mark.parametrize("given", [["--seeds", "9-3"], ["--seeds", "all"], ["--seed", "1", "--seeds", "1-2"]])
+def test_wrong_seeds_are_refused(given: list[str]) -> None:
+    assert 2 == CliRunner().invoke(simulate_command, given).exit_code
