@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from aiokafka.structs import TopicPartition
 
-from cdp_stream.errors import Fenced
+from cdp_stream.errors import Fenced, StartAgain
 from cdp_stream.metrics import IdentityMetrics, Metrics, ProfileMetrics
 from cdp_stream.model.ports import Store
 from cdp_stream.model.time import Instant
@@ -244,7 +244,7 @@ class Simulation:
 
     def _judge(self, life: Life) -> None:
         error = life.error
-        if error is None or isinstance(error, Killed):
+        if error is None or isinstance(error, Killed | StartAgain):
             return
         superseded = life.superseded or self.plan.faults.answers_lost > 0
         if isinstance(error, Fenced) and (superseded or self._has_rival(life)):
@@ -305,8 +305,9 @@ class Simulation:
         owner: Any
         if stage == "identity":
             file = self.versions[self.file]
-            apply = self.apply
-            owner = IdentityOwner(self.settings, self.names, file, identity_metrics, world, apply=apply)
+            barrier = self.auditor.identity_barrier
+            replaces = barrier.topology_version if self.apply and barrier is not None else None
+            owner = IdentityOwner(self.settings, self.names, file, identity_metrics, world, replaces=replaces)
         else:
             owner = ProfileOwner(self.settings, self.names, number, profile_metrics, world)
         life.start(owner)
