@@ -18,6 +18,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
@@ -86,18 +87,26 @@ def run(bootstrap: str, lines: list[bytes]) -> dict[str, Any]:
             "ERROR",
         ]
         worker = subprocess.Popen(command, env=environ)
-        began, first = 0.0, 0.0
+        process = psutil.Process(worker.pid)
+        began, first, spent = 0.0, 0.0, 0.0
         while (count := decided()) < len(lines):
             if count and not began:
-                began, first = time.perf_counter(), count
+                began, first, spent = time.perf_counter(), count, sum(process.cpu_times()[:2])
             time.sleep(0.2)
         seconds = time.perf_counter() - began
+        spent = sum(process.cpu_times()[:2]) - spent
         worker.send_signal(signal.SIGTERM)
         worker.wait()
         store = RocksStore(state / f"{prefix}drain" / "identity-0", read_only=True)
         profiles = sum(1 for _ in GraphDraft(store, (), 0).all_profiles())
         store.close()
-    return {"per_s": round((len(lines) - first) / seconds), "seconds": round(seconds, 2), "profiles": profiles}
+    events = len(lines) - first
+    return {
+        "per_s": round(events / seconds),
+        "seconds": round(seconds, 2),
+        "worker_cpu_us_per_event": round(spent / events * 1e6, 1),
+        "profiles": profiles,
+    }
 
 
 def main() -> None:
@@ -107,12 +116,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     lines = list(People(1, options.people).lines(options.events))
+    load = os.getloadavg()[0]
     with find_broker() as broker:
         runs = [run(broker.bootstrap, lines) for _ in range(options.runs)]
     rates = [one["per_s"] for one in runs]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     result = {
         "drain_per_s": {"min": min(rates), "median": statistics.median(rates), "max": max(rates)},
+        "worker_cpu_us_per_event": statistics.median(one["worker_cpu_us_per_event"] for one in runs),
+        "load_average_before": load,
         "runs": runs,
         "outcome_profiles": sorted({one["profiles"] for one in runs}),
         "broker": broker.how,
