@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
+from cdp_stream.config.destination_relations import MESSAGE_FIELDS, find_in_destinations
 from cdp_stream.config.explain import nearest, shown
 from cdp_stream.config.fields import BUILT_IN_IDENTIFIER_TYPES
+from cdp_stream.config.places import entries_of, texts_of, twice
 from cdp_stream.errors import Problem
 
 _LATER: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
@@ -14,8 +16,6 @@ _LATER: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
     "audiences": {"where": (), "historical": (True,)},
     "destinations": {
         "kind": ("event",),
-        "id_sync": (None, [], {}),
-        "enrich": (None, [], {}),
         "rate_per_second": (None,),
         "sync_every": (None,),
     },
@@ -77,46 +77,24 @@ def find_contradictions(data: Any) -> list[Problem]:
     if not isinstance(data, Mapping):
         return []
     problems: list[Problem] = []
-    problems += _twice("name", _texts(data, "sources", "name"))
-    problems += _twice("name", _texts(data, "destinations", "name"))
-    problems += _twice("topic", [*_texts(data, "sources", "topic"), *_texts(data, "destinations", "topic")])
-    problems += _twice("key", [*_texts(data, "traits", "key"), *_texts(data, "audiences", "key")])
+    problems += twice("name", texts_of(data, "sources", "name"))
+    problems += twice("name", texts_of(data, "destinations", "name"))
+    problems += twice("topic", [*texts_of(data, "sources", "topic"), *texts_of(data, "destinations", "topic")])
+    problems += twice("key", [*texts_of(data, "traits", "key"), *texts_of(data, "audiences", "key")])
     problems += _identifiers(data.get("identity"))
     problems += _destinations_known(data)
     problems += _topics_free(data)
-    problems += _calls_once(data)
-    return problems
-
-
-def _entries(data: Mapping[str, Any], section: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    entries = data.get(section)
-    if isinstance(entries, list | tuple):
-        for place, entry in enumerate(entries):
-            if isinstance(entry, Mapping):
-                yield f"{section}[{place}]", entry
-
-
-def _texts(data: Mapping[str, Any], section: str, key: str) -> list[tuple[str, str]]:
-    return [(f"{path}.{key}", entry[key]) for path, entry in _entries(data, section) if isinstance(entry.get(key), str)]
-
-
-def _twice(what: str, places: list[tuple[str, str]]) -> list[Problem]:
-    first: dict[str, str] = {}
-    problems = []
-    for path, value in places:
-        if value in first:
-            problems.append(Problem(path, f"the {what} {shown(value)} is used already, at {first[value]}"))
-        else:
-            first[value] = path
+    problems += _keys_free(data)
+    problems += find_in_destinations(data)
     return problems
 
 
 def _identifiers(identity: Any) -> list[Problem]:
     if not isinstance(identity, Mapping):
         return []
-    places = [(f"identity.{path}", value) for path, value in _texts(identity, "identifiers", "type")]
-    problems = _twice("type", places)
-    for path, entry in _entries(identity, "identifiers"):
+    places = [(f"identity.{path}", value) for path, value in texts_of(identity, "identifiers", "type")]
+    problems = twice("type", places)
+    for path, entry in entries_of(identity, "identifiers"):
         if entry.get("type") in BUILT_IN_IDENTIFIER_TYPES and entry.get("keys"):
             problems.append(
                 Problem(
@@ -127,10 +105,10 @@ def _identifiers(identity: Any) -> list[Problem]:
 
 
 def _destinations_known(data: Mapping[str, Any]) -> list[Problem]:
-    known = [name for _, name in _texts(data, "destinations", "name")]
+    known = [name for _, name in texts_of(data, "destinations", "name")]
     problems = []
     for section in ("traits", "audiences"):
-        for path, entry in _entries(data, section):
+        for path, entry in entries_of(data, section):
             named = entry.get("destinations")
             if not isinstance(named, list | tuple):
                 continue
@@ -149,17 +127,17 @@ def _choices(known: list[str]) -> str:
 
 def _topics_free(data: Mapping[str, Any]) -> list[Problem]:
     taken = {f"{data.get('space')}.{name}" for name in _INTERNAL_TOPICS}
-    places = [*_texts(data, "sources", "topic"), *_texts(data, "destinations", "topic")]
+    places = [*texts_of(data, "sources", "topic"), *texts_of(data, "destinations", "topic")]
     return [
         Problem(path, f"the topic {shown(topic)} is one of the space's own") for path, topic in places if topic in taken
     ]
 
 
-def _calls_once(data: Mapping[str, Any]) -> list[Problem]:
-    problems = []
-    for path, entry in _entries(data, "destinations"):
-        calls = entry.get("send")
-        if isinstance(calls, list | tuple):
-            places = [(f"{path}.send[{n}]", call) for n, call in enumerate(calls) if isinstance(call, str)]
-            problems += _twice("call", places)
-    return problems
+def _keys_free(data: Mapping[str, Any]) -> list[Problem]:
+    """A message holds the value of a trait or audience under its key, beside fields of its own."""
+    places = [*texts_of(data, "traits", "key"), *texts_of(data, "audiences", "key")]
+    return [
+        Problem(path, f"the key {shown(key)} is a field of outgoing messages", "choose another key")
+        for path, key in places
+        if key in MESSAGE_FIELDS
+    ]

@@ -9,12 +9,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
+from cdp_stream.config.destination import Destination, SyncedId
 from cdp_stream.config.fields import format_duration
 from cdp_stream.config.topology import (
     SUGGESTED_BLOCKED_VALUES,
     Audience,
     BlockedValue,
-    Destination,
     Identifier,
     Identity,
     Source,
@@ -31,6 +31,7 @@ SECTIONS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("`traits[]`", Trait),
     ("`audiences[]`", Audience),
     ("`destinations[]`", Destination),
+    ("`destinations[].id_sync[]`", SyncedId),
 )
 
 _INTRODUCTION: Final = """\
@@ -97,7 +98,7 @@ def _type(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
     if schema.get("type") == "array":
         items = _type(schema["items"], definitions)
         return f"list of {items}" if items.startswith("`") else f"list of {items}s"
-    names = {"string": "text", "integer": "number", "boolean": "`true` or `false`"}
+    names = {"string": "text", "integer": "number", "boolean": "`true` or `false`", "object": "mapping"}
     return names[schema["type"]]
 
 

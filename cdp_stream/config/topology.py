@@ -10,6 +10,7 @@ import orjson
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from cdp_stream.config.destination import Destination
 from cdp_stream.config.explain import explain, in_order
 from cdp_stream.config.fields import (
     ITEMS_MAX,
@@ -32,7 +33,6 @@ from cdp_stream.config.relations import find_contradictions, set_later_keys_asid
 from cdp_stream.errors import TopologyError
 from cdp_stream.model.time import DAY_MS
 
-Call = Literal["identify", "track", "group"]
 Period = Literal["ever", "annually", "monthly", "weekly", "daily"]
 _HIDDEN: Final = "***"
 
@@ -229,34 +229,6 @@ class Audience(Part):
         max_length=ITEMS_MAX,
         description="Names of the destinations that are told of it.",
         examples=[["crm"]],
-    )
-
-
-class Destination(Part):
-    """A Kafka topic that is told of traits and audiences."""
-
-    name: Name = Field(description="Name of the destination, unique in the topology.", examples=["crm"])
-    kind: Literal["event"] = Field(default="event", description="One message for every change.", examples=["event"])
-    topic: TopicName = Field(description="Kafka topic that gets the messages.", examples=["ecommerce.dest.crm"])
-    send: Annotated[tuple[Call, ...], Field(min_length=1)] = Field(
-        default=("identify", "track"), description="Calls that are made for a change.", examples=[["track"]]
-    )
-    enter_event: Label = Field(
-        default="Audience Entered", description="Name of the track event for an entry.", examples=["Audience Entered"]
-    )
-    exit_event: Label = Field(
-        default="Audience Exited", description="Name of the track event for an exit.", examples=["Audience Exited"]
-    )
-    compute_event: Label = Field(
-        default="Trait Computed", description="Name of the track event for a trait.", examples=["Trait Computed"]
-    )
-    send_mobile_ids: Switch = Field(
-        default=False, description="Whether ids of the profile's mobile devices go along.", examples=[True]
-    )
-    combine: Literal["product", "per_identifier"] = Field(
-        default="product",
-        description="One message for each pair of user id and email, or one for each identifier.",
-        examples=["per_identifier"],
     )
 
 

@@ -1,4 +1,4 @@
-"""Step 5b: what destinations were told and what is true now are compared; every difference is told."""
+"""Step 5c: what destinations were told and what is true now are compared; every difference is told."""
 
 from __future__ import annotations
 
@@ -7,24 +7,36 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from cdp_stream.config.topology import Audience, Destination, Topology, Trait
-from cdp_stream.destinations.combine import combinations
-from cdp_stream.destinations.shape import USER_CALLS, News, shape_messages
+from cdp_stream.config.destination import Destination
+from cdp_stream.config.topology import Audience, Topology, Trait
+from cdp_stream.destinations.combine import Selection, combinations, entry_selection, exit_selection
+from cdp_stream.destinations.enrich import Enrichment, compile_enrichment, enrichment_of
+from cdp_stream.destinations.shape import ComputationClass, News, shape_messages
 from cdp_stream.model.profile import Cause, Combination, DestinationMessage, ProfileState
 
 Open = dict[str, dict[str, tuple[Combination, ...]]]
 Told = dict[str, dict[str, tuple[tuple[Combination, Any], ...]]]
-Formed = dict[tuple[str, bool, bool], tuple[Combination, ...]]
+Formed = dict[Selection, tuple[Combination, ...]]
 
 _Heard = TypeVar("_Heard")
+
+
+class Connection(Struct, frozen=True):
+    """A destination as an audience or computed trait reaches it."""
+
+    destination: Destination
+    entries: Selection
+    """Who is told of an entry or of a value."""
+    exits: Selection | None
+    """Who is told of an exit beside those who were told of the entry; None for nobody."""
+    enrichment: Enrichment
 
 
 class Route(Struct, frozen=True):
     """An audience or computed trait and the destinations that hear of it."""
 
     key: str
-    include_anonymous: bool
-    destinations: tuple[Destination, ...]
+    connections: tuple[Connection, ...]
 
 
 class Routes(Struct, frozen=True):
@@ -37,21 +49,34 @@ class Routes(Struct, frozen=True):
 def compile_routes(topology: Topology) -> Routes:
     """Which destinations each audience and each computed trait goes to, each destination once.
 
-    A destination whose only call is `group` hears of accounts alone, so no route leads there. An unknown destination
-    name raises KeyError: the topology was to be checked before.
+    An unknown destination name raises KeyError: the topology was to be checked before.
     """
     by_name = {destination.name: destination for destination in topology.destinations}
-    return Routes(audiences=_routes(topology.audiences, by_name), traits=_routes(topology.traits, by_name))
+    enrichments = {destination.name: compile_enrichment(destination, topology) for destination in topology.destinations}
+
+    def routes(computations: Iterable[Audience] | Iterable[Trait]) -> tuple[Route, ...]:
+        return tuple(
+            Route(
+                computation.key,
+                tuple(
+                    _connection(by_name[name], enrichments[name], include_anonymous=computation.include_anonymous)
+                    for name in dict.fromkeys(computation.destinations)
+                ),
+            )
+            for computation in computations
+            if computation.destinations
+        )
+
+    return Routes(audiences=routes(topology.audiences), traits=routes(topology.traits))
 
 
-def _routes(computations: Iterable[Audience] | Iterable[Trait], by_name: dict[str, Destination]) -> tuple[Route, ...]:
-    routes = []
-    for computation in computations:
-        named = [by_name[name] for name in dict.fromkeys(computation.destinations)]
-        hearing = tuple(destination for destination in named if set(USER_CALLS) & set(destination.send))
-        if hearing:
-            routes.append(Route(computation.key, computation.include_anonymous, hearing))
-    return tuple(routes)
+def _connection(destination: Destination, enrichment: Enrichment, *, include_anonymous: bool) -> Connection:
+    return Connection(
+        destination=destination,
+        entries=entry_selection(destination, include_anonymous=include_anonymous),
+        exits=exit_selection(destination, include_anonymous=include_anonymous) if destination.id_sync else None,
+        enrichment=enrichment,
+    )
 
 
 def route_memberships(
@@ -60,9 +85,9 @@ def route_memberships(
     """Tell destinations of memberships. Out: the new `open` of the profile, and the messages in order.
 
     A member: an entry for each combination that is not open yet. Not a member: an exit for each open combination, also
-    one that the profile no longer forms. One rule serves entry, exit, a new external id and a merge, for which
-    `after.open` is the union of both (`merge_open`). It compares with what was told, not with `before`, so that a
-    destination connected later hears of members, too.
+    one that the profile no longer forms, and with `id_sync` for every combination that the profile forms. One rule
+    serves entry, exit, a new external id and a merge, for which `after.open` is the union of both (`merge_open`). It
+    compares with what was told, not with `before`, so that a destination connected later hears of members, too.
     """
     assert before.id == after.id, (before.id, after.id)
     changed: Open = {}
@@ -70,24 +95,19 @@ def route_memberships(
     formed: Formed = {}
     for route in routes.audiences:
         member = after.memberships.get(route.key, False)
-        for destination in route.destinations:
-            already = after.open.get(destination.name, {}).get(route.key, ())
+        for connection in route.connections:
+            name = connection.destination.name
+            already = after.open.get(name, {}).get(route.key, ())
             heard: tuple[Combination, ...] = already
             if member:
-                whom = _combinations(after, destination, route, formed)
+                whom = _combinations(after, connection.entries, formed)
                 heard = tuple(combination for combination in whom if combination not in already)
             if not heard:
                 continue
-            changed.setdefault(destination.name, {})[route.key] = already + heard if member else ()
-            news = News(
-                space=space,
-                destination=destination,
-                profile_id=after.id,
-                computation_class="audience",
-                key=route.key,
-                value=member,
-                cause=cause,
-            )
+            changed.setdefault(name, {})[route.key] = already + heard if member else ()
+            if not member and connection.exits is not None:
+                heard = tuple(dict.fromkeys(heard + _combinations(after, connection.exits, formed)))
+            news = _news(after, connection, ("audience", route.key, member), space, cause)
             for combination in heard:
                 messages.extend(shape_messages(news, combination))
     return _updated(after.open, changed), messages
@@ -106,29 +126,38 @@ def route_traits(
     formed: Formed = {}
     for route in routes.traits:
         value = after.computed.get(route.key)
-        for destination in route.destinations:
-            last = dict(after.told.get(destination.name, {}).get(route.key, ()))
+        for connection in route.connections:
+            name = connection.destination.name
+            last = dict(after.told.get(name, {}).get(route.key, ()))
             heard = [
                 combination
-                for combination in _combinations(after, destination, route, formed)
+                for combination in _combinations(after, connection.entries, formed)
                 if _differ(last.get(combination), value)
             ]
             if not heard:
                 continue
             last.update(dict.fromkeys(heard, value))
-            changed.setdefault(destination.name, {})[route.key] = tuple(last.items())
-            news = News(
-                space=space,
-                destination=destination,
-                profile_id=after.id,
-                computation_class="trait",
-                key=route.key,
-                value=value,
-                cause=cause,
-            )
+            changed.setdefault(name, {})[route.key] = tuple(last.items())
+            news = _news(after, connection, ("trait", route.key, value), space, cause)
             for combination in heard:
                 messages.extend(shape_messages(news, combination))
     return _updated(after.told, changed), messages
+
+
+def _news(
+    profile: ProfileState, connection: Connection, what: tuple[ComputationClass, str, Any], space: str, cause: Cause
+) -> News:
+    computation_class, key, value = what
+    return News(
+        space=space,
+        destination=connection.destination,
+        profile_id=profile.id,
+        computation_class=computation_class,
+        key=key,
+        value=value,
+        cause=cause,
+        enrichment=enrichment_of(profile, connection.enrichment),
+    )
 
 
 def merge_open(survivor: Open, absorbed: Open) -> Open:
@@ -157,14 +186,11 @@ def merge_told(survivor: Told, absorbed: Told) -> Told:
     return merged
 
 
-def _combinations(
-    profile: ProfileState, destination: Destination, route: Route, formed: Formed
-) -> tuple[Combination, ...]:
+def _combinations(profile: ProfileState, selection: Selection, formed: Formed) -> tuple[Combination, ...]:
     # Most destinations ask for the same combinations; a profile's are formed once a change, in `formed`.
-    wanted = (destination.combine, destination.send_mobile_ids, route.include_anonymous)
-    if wanted not in formed:
-        formed[wanted] = combinations(profile, destination, route.include_anonymous)
-    return formed[wanted]
+    if selection not in formed:
+        formed[selection] = combinations(profile, selection)
+    return formed[selection]
 
 
 def _differ(told: Any, value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Step 5c: a piece of news for a destination becomes identify and track messages, in the documented shapes."""
+"""Step 5d: a piece of news for a destination becomes identify and track messages, in the documented shapes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any, Final, Literal, assert_never
 import orjson
 from msgspec import Struct
 
-from cdp_stream.config.topology import Destination
-from cdp_stream.destinations.combine import MOBILE_TYPES
+from cdp_stream.config.destination import MOBILE_TYPES, Destination
 from cdp_stream.model.ids import ProfileId, base62, derive
 from cdp_stream.model.profile import Cause, Combination, DestinationMessage
 from cdp_stream.model.time import format_instant
 
+_ANONYMOUS_PREFIXES: Final = {"email": "eml", **dict.fromkeys(MOBILE_TYPES, "idfa")}
 ComputationClass = Literal["audience", "trait"]
 UserCall = Literal["identify", "track"]
 
 USER_CALLS: Final[tuple[UserCall, ...]] = ("identify", "track")
 """Calls about a user, in the order they are sent in."""
 
+_USUAL_PLACES: Final = frozenset(["user_id", "anonymous_id", *MOBILE_TYPES])
 _ID_PREFIX: Final[dict[ComputationClass, str]] = {"audience": "aud_", "trait": "tra_"}
 
 
@@ -35,13 +36,14 @@ class News(Struct, frozen=True, kw_only=True):
     value: Any
     """Of an audience: True for an entry, False for an exit. Of a trait: its value, None when it has none any more."""
     cause: Cause
+    enrichment: dict[str, Any] = {}
+    """Further traits that ride along: key to present value."""
 
 
 def shape_messages(news: News, combination: Combination) -> list[DestinationMessage]:
     """Tell the news about one identifier combination: identify before track, if both are sent.
 
-    Shapes and names are those of "using-engage-data". A `group` call tells of accounts, never of a user's audience or
-    trait, so nothing is sent for it here.
+    Shapes and names are those of "using-engage-data".
     """
     return [
         DestinationMessage(
@@ -63,19 +65,43 @@ def _payload(news: News, call: UserCall, combination: Combination) -> dict[str, 
     payload["messageId"] = _message_id(news, call, combination)
     payload["timestamp"] = format_instant(news.cause.time)
     context: dict[str, Any] = {"personas": _personas(news)}
-    email = {"email": ids["email"]} if "email" in ids else {}
+    identifiers = _identifier_fields(news.destination, ids)
     if call == "identify":
-        payload["traits"] = {news.key: news.value} | email
+        payload["traits"] = _joined({news.key: news.value}, identifiers, news.enrichment)
     else:
-        payload["properties"] = {f"{news.computation_class}_key": news.key, news.key: news.value}
-        if email:
-            context["traits"] = email
+        about = {f"{news.computation_class}_key": news.key, news.key: news.value}
+        payload["properties"] = _joined(about, news.enrichment)
+        if identifiers:
+            context["traits"] = identifiers
     for mobile_type in MOBILE_TYPES:
         if mobile_type in ids:
             context["device"] = {"type": mobile_type.partition(".")[0], "advertisingId": ids[mobile_type]}
     payload["context"] = context
     payload["integrations"] = {"All": False, news.destination.name: True}
     return payload
+
+
+def _identifier_fields(destination: Destination, ids: dict[str, str]) -> dict[str, str]:
+    """The ids that ride in fields: emails and types of `id_sync` without a usual place, and all that it gives a field.
+
+    Others have their usual places: `userId`, `anonymousId`, `context.device`.
+    """
+    fields = {item.type: item.field for item in destination.id_sync}
+    riding = {}
+    for type_, value in ids.items():
+        field = fields.get(type_) or (None if type_ in _USUAL_PLACES else type_)
+        if field is not None:
+            riding[field] = value
+    return riding
+
+
+def _joined(first: dict[str, Any], *more: dict[str, Any]) -> dict[str, Any]:
+    """All fields in this order; of the same field the earlier value holds, so nothing hides what the news is about."""
+    joined = dict(first)
+    for fields in more:
+        for key, value in fields.items():
+            joined.setdefault(key, value)
+    return joined
 
 
 def _event_name(news: News) -> str:
@@ -91,17 +117,18 @@ def _event_name(news: News) -> str:
 def _sender(ids: dict[str, str]) -> dict[str, str]:
     """Name who the call is about: every call needs a `userId` or an `anonymousId`.
 
-    A combination with neither gets an anonymous id made of its email, else of its device. It is for the receiver alone
-    and never comes back into identity.
+    A combination with neither gets an anonymous id made of its email, else of its device, else of its first id. It is
+    for the receiver alone and never comes back into identity.
     """
     if "user_id" in ids:
         return {"userId": ids["user_id"]}
     if "anonymous_id" in ids:
         return {"anonymousId": ids["anonymous_id"]}
-    if "email" in ids:
-        return {"anonymousId": "eml_" + _hex_of(ids["email"])}
-    (mobile,) = ids.values()
-    return {"anonymousId": "idfa_" + _hex_of(mobile)}
+    for type_, prefix in _ANONYMOUS_PREFIXES.items():
+        if type_ in ids:
+            return {"anonymousId": f"{prefix}_{_hex_of(ids[type_])}"}
+    type_, value = next(iter(ids.items()))
+    return {"anonymousId": f"{type_}_{_hex_of(value)}"}
 
 
 def _hex_of(value: str) -> str:

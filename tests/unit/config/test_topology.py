@@ -239,11 +239,6 @@ def test_a_problem_names_its_path_the_wrong_value_and_the_nearest_right_one(data
     [
         (small(destinations=[{**CRM, "kind": "list"}]), "destinations[0].kind: 'kind: list' is not supported yet"),
         (
-            small(destinations=[{**CRM, "id_sync": {"email": "all"}}]),
-            "destinations[0].id_sync: 'id_sync' is not supported yet",
-        ),
-        (small(destinations=[{**CRM, "enrich": ["plan"]}]), "destinations[0].enrich: 'enrich' is not supported yet"),
-        (
             small(destinations=[{**CRM, "rate_per_second": 5}]),
             "destinations[0].rate_per_second: 'rate_per_second' is not supported yet",
         ),

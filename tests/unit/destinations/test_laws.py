@@ -33,9 +33,15 @@ ROUTES: Routes = compile_routes(
                 {"name": "crm", "topic": "crm"},
                 {"name": "ads", "topic": "ads", "send": ["track"], "combine": "per_identifier"},
                 {"name": "push", "topic": "push", "send": ["track"], "send_mobile_ids": True},
+                {
+                    "name": "sync",
+                    "topic": "sync",
+                    "send": ["track"],
+                    "id_sync": [{"type": "email", "strategy": "last"}, {"type": "phone", "strategy": "all"}],
+                },
             ],
             "audiences": [
-                {"key": "vip", "definition": "trait('x') exists", "destinations": ["crm", "push"]},
+                {"key": "vip", "definition": "trait('x') exists", "destinations": ["crm", "push", "sync"]},
                 {
                     "key": "new",
                     "definition": "trait('x') exists",
@@ -45,7 +51,7 @@ ROUTES: Routes = compile_routes(
             ],
             "traits": [
                 {"key": "spend", "definition": "event('E').count()", "destinations": ["crm", "ads"]},
-                {"key": "last", "definition": "event('E').count()", "destinations": ["push"]},
+                {"key": "last", "definition": "event('E').count()", "destinations": ["push", "sync"]},
             ],
         }
     )
@@ -118,19 +124,27 @@ class World:
             payload = message.payload
             key = payload["context"]["personas"]["computation_key"]
             values = payload["properties"] if payload["type"] == "track" else payload["traits"]
-            email = payload["traits"].get("email") if payload["type"] == "identify" else None
-            email = email or payload["context"].get("traits", {}).get("email")
+            riding = payload["traits"] if payload["type"] == "identify" else payload["context"].get("traits", {})
             device = payload["context"].get("device", {}).get("advertisingId")
             sender = payload.get("userId") or payload["anonymousId"]
-            stream = (message.destination, payload["type"], key, sender, str(email), str(device))
+            stream = (
+                message.destination,
+                payload["type"],
+                key,
+                sender,
+                str(riding.get("email")),
+                str(riding.get("phone")),
+                str(device),
+            )
             streams.setdefault(stream, []).append(values[key])
         return streams
 
 
 @given(lives)
 def test_entered_and_exited_alternate_for_each_audience_destination_and_combination(life: list[Any]):
-    for (_, _, key, *_), values in World().live(life).heard().items():
-        if key in {"vip", "new"}:
+    for (name, _, key, *_), values in World().live(life).heard().items():
+        # Exits to a destination with `id_sync` also go to combinations that were never entered.
+        if key in {"vip", "new"} and name != "sync":
             assert values == [place % 2 == 0 for place in range(len(values))]
 
 
@@ -138,13 +152,26 @@ def test_entered_and_exited_alternate_for_each_audience_destination_and_combinat
 def test_at_any_moment_members_are_open_in_all_their_combinations_and_nobody_else_is(life: list[Any]):
     for profile in World().live(life).profiles.values():
         for route in ROUTES.audiences:
-            for destination in route.destinations:
-                opened = set(profile.open.get(destination.name, {}).get(route.key, ()))
-                formed = set(combinations(profile, destination, route.include_anonymous))
+            for connection in route.connections:
+                opened = set(profile.open.get(connection.destination.name, {}).get(route.key, ()))
+                formed = set(combinations(profile, connection.entries))
                 if profile.memberships.get(route.key, False):
                     assert formed <= opened
                 else:
                     assert opened == set()
+
+
+@given(lives)
+def test_with_id_sync_whoever_was_told_of_an_entry_is_told_of_the_exit(life: list[Any]):
+    world = World().live(life)
+    lingering = {}
+    for (name, _, key, *who), values in world.heard().items():
+        if (name, key) == ("sync", "vip"):
+            assert not any(one and other for one, other in pairwise(values))
+            lingering[tuple(who)] = values[-1]
+    members = sum(lingering.values())
+    opened = [profile.open.get("sync", {}).get("vip", ()) for profile in world.profiles.values()]
+    assert members == len({combination for those in opened for combination in those})
 
 
 @given(lives)
@@ -160,9 +187,9 @@ def test_at_any_moment_every_combination_knows_the_present_value(life: list[Any]
     for profile in World().live(life).profiles.values():
         for route in ROUTES.traits:
             value = profile.computed.get(route.key)
-            for destination in route.destinations:
-                told = dict(profile.told.get(destination.name, {}).get(route.key, ()))
-                formed = combinations(profile, destination, route.include_anonymous)
+            for connection in route.connections:
+                told = dict(profile.told.get(connection.destination.name, {}).get(route.key, ()))
+                formed = combinations(profile, connection.entries)
                 assert [repr(told.get(combination)) for combination in formed] == [repr(value)] * len(formed)
 
 

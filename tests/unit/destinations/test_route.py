@@ -17,7 +17,7 @@ from cdp_stream.destinations.route import (
     route_traits,
 )
 from cdp_stream.model.ids import USERS, ProfileId
-from cdp_stream.model.profile import Cause, DestinationMessage, KnownId, ProfileState
+from cdp_stream.model.profile import Cause, CustomTrait, DestinationMessage, KnownId, ProfileState
 
 U1, U2 = KnownId("user_id", "u1", 0), KnownId("user_id", "u2", 0)
 E1, E2 = KnownId("email", "e1", 0), KnownId("email", "e2", 0)
@@ -163,11 +163,6 @@ def test_a_destination_connected_later_hears_of_members():
     assert after_membership(state, member=True)[1] == ["crm Audience Entered u1"]
 
 
-def test_a_destination_for_groups_only_has_no_routes():
-    routes = routes_of(destinations=[{"name": "crm", "topic": "crm", "send": ["group"]}])
-    assert routes == Routes(audiences=(), traits=())
-
-
 def test_a_destination_named_twice_hears_once():
     twice = {"key": "vip", "definition": "trait('x') exists", "destinations": ["crm", "crm"]}
     heard = after_membership(profile(U1), member=True, routes=routes_of(audiences=[twice]))[1]
@@ -298,6 +293,66 @@ def test_nothing_given_is_changed_in_place():
     merge_open(before.open, {"crm": {"vip": ((("user_id", "u2"),),)}})
     merge_told(before.told, {"crm": {"spend": (((("user_id", "u2"),), 1),)}})
     assert msgspec.json.encode(before) == copy
+
+
+SYNCED = routes_of(
+    destinations=[{"name": "crm", "topic": "crm", "send": ["track"], "id_sync": {"email": "last"}}],
+)
+
+
+def test_id_sync_exits_every_combination_and_those_that_were_entered():
+    e1, e2 = KnownId("email", "e1", 1), KnownId("email", "e2", 2)
+    state, heard = after_membership(profile(U1, e1), member=True, routes=SYNCED)
+    assert heard == ["crm Audience Entered e1"]
+    state, heard = after_membership(with_ids(state, e2), member=True, routes=SYNCED)
+    assert heard == ["crm Audience Entered e2"]
+    state, heard = after_membership(state, member=False, routes=SYNCED)
+    assert heard == [f"crm Audience Exited {who}" for who in ("e1", "e2", "u1+e1", "u1+e2")]
+    assert state.open == {}
+    assert after_membership(state, member=False, routes=SYNCED)[1] == []
+    assert after_membership(state, member=True, routes=SYNCED)[1] == ["crm Audience Entered e2"]
+
+
+def test_id_sync_tells_a_trait_to_the_chosen_and_again_when_the_choice_changes():
+    state, heard = after_value(profile(U1, KnownId("email", "e1", 1)), 5, routes=SYNCED)
+    assert heard == ["crm spend=5 e1"]
+    state, heard = after_value(with_ids(state, KnownId("email", "e2", 2)), 5, routes=SYNCED)
+    assert heard == ["crm spend=5 e2"]
+    assert after_value(state, 6, routes=SYNCED)[1] == ["crm spend=6 e2"]
+
+
+def test_enrichment_reads_each_trait_of_its_class_and_leaves_out_what_has_no_value():
+    enriched = routes_of(
+        destinations=[
+            {
+                "name": "crm",
+                "topic": "crm",
+                "send": ["identify", "track"],
+                "enrich": ["plan", "spend", "vip", "gone", "never", "Camel Case"],
+            }
+        ],
+    )
+    custom = {
+        "plan": CustomTrait("pro", 1, "m"),
+        "gone": CustomTrait(None, 1, "m"),
+        "spend": CustomTrait(99, 1, "m"),
+        "vip": CustomTrait("custom", 1, "m"),
+        "Camel Case": CustomTrait(["a"], 1, "m"),
+    }
+    state = profile(U1, custom=custom, computed={"spend": 5}, memberships={"vip": True})
+    _, messages = route_memberships(state, state, enriched, "shop", because())
+    riding = {"plan": "pro", "spend": 5, "Camel Case": ["a"]}
+    assert messages[0].payload["traits"] == {"vip": True, **riding}
+    assert messages[1].payload["properties"] == {"audience_key": "vip", "vip": True, **riding}
+    _, messages = route_traits(state, enriched, "shop", because())
+    assert messages[1].payload["properties"] == {"trait_key": "spend", "vip": True, **riding}
+
+
+def test_a_change_of_what_only_enriches_tells_nothing():
+    enriched = routes_of(destinations=[{"name": "crm", "topic": "crm", "enrich": ["plan"]}])
+    state, _ = after_membership(profile(U1), member=True, routes=enriched)
+    changed = msgspec.structs.replace(state, custom={"plan": CustomTrait("pro", 1, "m")})
+    assert after_membership(changed, member=True, routes=enriched)[1] == []
 
 
 def test_the_state_survives_storage():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha1
 from pathlib import Path
 
 import orjson
 import pytest
 
-from cdp_stream.config.topology import Destination
+from cdp_stream.config.destination import Destination
 from cdp_stream.destinations.shape import News, computation_id, shape_messages
 from cdp_stream.model.ids import ProfileId
 from cdp_stream.model.profile import Cause
@@ -116,8 +117,6 @@ def test_event_names_are_the_destination_s():
         (["track", "identify"], ["identify", "track"]),
         (["track"], ["track"]),
         (["identify"], ["identify"]),
-        (["group", "identify"], ["identify"]),
-        (["group"], []),
     ],
 )
 def test_only_the_chosen_calls_are_made_and_identify_comes_first(send: list[str], calls: list[str]):
@@ -135,6 +134,8 @@ def test_only_the_chosen_calls_are_made_and_identify_comes_first(send: list[str]
             {"anonymousId": "eml_754b8d658cda743bf57cae986f071aa7aded7cd1"},
         ),
         ((("ios.idfa", "D-1"),), {"anonymousId": "idfa_841273e6e5fc30584ce347b7a4769e62bacab800"}),
+        ((("phone", "+1"), ("loyalty", "L")), {"anonymousId": "phone_" + sha1(b"+1").hexdigest()}),
+        ((("email", "a@b.c"), ("phone", "+1")), {"anonymousId": "eml_" + sha1(b"a@b.c").hexdigest()}),
     ],
 )
 def test_every_call_says_who_it_is_about(combination: tuple[tuple[str, str], ...], sender: dict[str, str]):
@@ -147,6 +148,56 @@ def test_an_advertising_id_rides_in_the_device():
     assert identify["context"]["device"] == {"type": "android", "advertisingId": "D-2"}
     assert track["context"]["device"] == {"type": "android", "advertisingId": "D-2"}
     assert track["userId"] == "u1"
+
+
+def test_chosen_identifiers_ride_in_their_fields():
+    chosen = [
+        {"type": "user_id", "field": "external_id"},
+        {"type": "email", "field": "mail"},
+        {"type": "phone"},
+        {"type": "loyalty", "field": "card"},
+    ]
+    who = (("user_id", "u1"), ("email", "a@b.c"), ("phone", "+1"), ("loyalty", "L-1"))
+    riding = {"external_id": "u1", "mail": "a@b.c", "phone": "+1", "card": "L-1"}
+    identify, track = payloads(news(destination=destination(id_sync=chosen)), who)
+    assert identify["userId"] == track["userId"] == "u1"
+    assert identify["traits"] == {"lapsed_buyers_30d": True, **riding}
+    assert track["properties"] == {"audience_key": "lapsed_buyers_30d", "lapsed_buyers_30d": True}
+    assert track["context"]["traits"] == riding
+    assert "traits" not in identify["context"]
+
+
+def test_an_identifier_with_a_usual_place_is_not_repeated_unless_it_is_given_a_field():
+    mobile = (("user_id", "u1"), ("ios.idfa", "D-2"))
+    plain = destination(id_sync=[{"type": "user_id"}, {"type": "ios.idfa"}], send_mobile_ids=True)
+    assert payloads(news(destination=plain), mobile)[0]["traits"] == {"lapsed_buyers_30d": True}
+    named = destination(id_sync=[{"type": "ios.idfa", "field": "idfa"}], send_mobile_ids=True)
+    identify, track = payloads(news(destination=named), mobile)
+    assert identify["traits"] == {"lapsed_buyers_30d": True, "idfa": "D-2"}
+    assert track["context"]["device"] == {"type": "ios", "advertisingId": "D-2"}
+
+
+def test_enrichment_rides_in_the_traits_of_an_identify_and_the_properties_of_a_track():
+    identify, track = payloads(news(enrichment={"plan": "pro", "seats": 3}), BOTH)
+    assert list(identify["traits"].items()) == [
+        ("lapsed_buyers_30d", True),
+        ("email", "Ana@example.org"),
+        ("plan", "pro"),
+        ("seats", 3),
+    ]
+    assert track["properties"] == {
+        "audience_key": "lapsed_buyers_30d",
+        "lapsed_buyers_30d": True,
+        "plan": "pro",
+        "seats": 3,
+    }
+    assert track["context"]["traits"] == {"email": "Ana@example.org"}
+
+
+def test_enrichment_hides_neither_the_value_nor_the_identifier():
+    identify, track = payloads(news(enrichment={"lapsed_buyers_30d": "x", "email": "old@example.org"}), BOTH)
+    assert identify["traits"] == {"lapsed_buyers_30d": True, "email": "Ana@example.org"}
+    assert track["properties"]["lapsed_buyers_30d"] is True
 
 
 def test_the_message_id_is_the_same_for_the_same_news():
