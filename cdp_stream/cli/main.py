@@ -17,6 +17,7 @@ _COMMANDS = {
     "replay": ("cdp_stream.cli.replay", "replay"),
     "worker": ("cdp_stream.cli.worker", "worker"),
     "apply": ("cdp_stream.cli.apply", "apply"),
+    "status": ("cdp_stream.cli.status", "status"),
     "inspect": ("cdp_stream.cli.inspect", "inspect_profile"),
     "kafka": ("cdp_stream.cli.kafka", "kafka"),
     "demo": ("cdp_stream.cli.demo", "demo"),

@@ -52,6 +52,8 @@ class ProfileBarrier(Struct, kw_only=True):
     outputs: dict[str, dict[int, int]] = field(default_factory=dict)
     changelog: int = 0
     producer_id: int = -1
+    parked: int = 0
+    """How many profiles wait for shipments."""
 
 
 class Shipment(Struct, frozen=True):
@@ -181,6 +183,7 @@ class ProfileStage:
                     self.states.park(change.profile_id, msgspec.msgpack.encode(parked))
                 elif not self._do(parked):
                     self.states.park(change.profile_id, msgspec.msgpack.encode(parked))
+                    self.barrier.parked += 1
                     self._tally["parked",] += 1
             case TopologyApplied():
                 self._put_in_force(change)
@@ -214,6 +217,7 @@ class ProfileStage:
             if not self._do(msgspec.msgpack.decode(raw, type=Parked)):
                 return
             self.states.unpark_first(profile_id)
+        self.barrier.parked -= 1
 
     def _update(self, parked: Parked, event: ProfileEvent) -> None:
         topology = self.topology(parked.topology_version)

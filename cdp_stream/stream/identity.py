@@ -67,6 +67,11 @@ class IdentityOwner:
         self._reads: dict[str, bool] = {}
         """The topics that are read, and whether each one's events may map identifiers."""
 
+    @property
+    def phase(self) -> str:
+        """What it is doing, for the readiness page."""
+        return self._owner.phase
+
     def offer(self, offset: int, timestamp: int, value: bytes, done: Callable[[], None]) -> None:
         """An entry from the agent; `done` is called when it is stored. Too early: read from the log when it is time."""
         if self._accepts:
@@ -87,6 +92,7 @@ class IdentityOwner:
             await self._do_present_entries()
             await self._propose_topology()
             await self._sources.start(_source_positions(self.stage.barrier))
+            self._owner.is_ready()
             log.info("ready: entries up to %d are done", self.stage.barrier.next_offset - 1)
             self._tasks.create_task(self._append_entries())
             self._tasks.create_task(self._publish_positions())

@@ -18,6 +18,7 @@ from cdp_stream.stages.records import OutputRecord
 from cdp_stream.stream.catch_up import outputs_beyond, restore
 from cdp_stream.stream.claim import claim
 from cdp_stream.stream.log import BatchWriter, World
+from cdp_stream.stream.pages import READY
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.step import Positions, StepWriter
 from cdp_stream.stream.topics import TopicNames
@@ -45,6 +46,7 @@ class Owner:
         self.writer: StepWriter
         self._claimed: BatchWriter
         self._producer_id = -1
+        self.phase = "claiming"
 
     @property
     def name(self) -> str:
@@ -59,6 +61,7 @@ class Owner:
         )
         folder = state_folder(self.settings, self.names) / f"{self.stage_name}-{self.partition}"
         self.store = self._world.open_store(folder)
+        self.phase = "restoring"
         start = _changelog_position(self.store, self.stage_name)
         self._restored = await restore(self._world.log, self.store, self.changelog, start)
         return self.store
@@ -70,6 +73,7 @@ class Owner:
         """
         if barrier.producer_id not in (-1, self._producer_id):
             log.warning("%s: the producer id changed; the older owner's fence had lapsed", self.name)
+        self.phase = "catching up"
         barrier.producer_id = self._producer_id
         barrier.changelog = self._restored
         outputs = [
@@ -80,6 +84,10 @@ class Owner:
         own = f"{self.stage_name}/{self.partition}/"
         sent = await outputs_beyond(self._world.log, outputs, barrier.outputs, own, is_done)
         self.writer = StepWriter(self._claimed, self.names, self.changelog, sent)
+
+    def is_ready(self) -> None:
+        """Everything that stood in the log is done; from here on records are taken as they come."""
+        self.phase = READY
 
     async def send(self, records: Sequence[OutputRecord], positions: Positions) -> list[int]:
         """Send a step's outputs and await their acknowledgements."""

@@ -31,6 +31,10 @@ log = logging.getLogger("cdp_stream.owners")
 class PartitionOwner(Protocol):
     """What is needed of an owner."""
 
+    @property
+    def phase(self) -> str:
+        """What it is doing: `claiming`, `restoring`, `catching up`, `ready`."""
+
     def offer(self, offset: int, timestamp: int, value: bytes, done: Callable[[], None]) -> None:
         """A message of the partition; `done` is called when it is stored."""
 
@@ -65,6 +69,7 @@ class Owners:
         self._leases: dict[int, _Lease] = {}
         self._ending: dict[int, asyncio.Task[None]] = {}
         self._stopped = False
+        self.assigned = False
         self.before_again: Callable[[], Awaitable[None]] = _nothing
         """Awaited when an owner needs other topics than it has claimed: from then on `make` knows them."""
         self.membership: Membership | None = None
@@ -78,10 +83,17 @@ class Owners:
         """The partitions that are ours."""
         return sorted(self._leases)
 
+    def phases(self) -> dict[int, str]:
+        """What the owner of each partition is doing; may be asked from another thread."""
+        leases = dict(self._leases)
+        owners = {partition: lease.owner for partition, lease in leases.items()}
+        return {partition: "claiming" if owner is None else owner.phase for partition, owner in owners.items()}
+
     def assign(self, wanted: set[int]) -> None:
         """The group's word: these partitions and no others. Returns at once; heartbeats must go on."""
         if self._stopped:
             return
+        self.assigned = True
         for partition in sorted(self._leases.keys() - wanted):
             self._end(partition)
         for partition in sorted(wanted - self._leases.keys()):

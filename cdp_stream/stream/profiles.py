@@ -47,6 +47,11 @@ class ProfileOwner:
         self._shipments = TopicPartition(names.of_role(SHIPMENTS), partition)
         self.stage: ProfileStage
 
+    @property
+    def phase(self) -> str:
+        """What it is doing, for the readiness page."""
+        return self._owner.phase
+
     def offer(self, offset: int, _timestamp: int, value: bytes, done: Callable[[], None]) -> None:
         """A message from the agent; `done` is called when it is stored.
 
@@ -68,6 +73,7 @@ class ProfileOwner:
         await self._do_present()
         self._missed = False
         await self._do_present()
+        self._owner.is_ready()
         log.info("ready: partition %d, messages up to %d", self._partition, self.stage.barrier.next_offset - 1)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._take_shipments())

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
-from prometheus_client import start_http_server
 
 from cdp_stream.metrics import IdentityMetrics, Metrics, ProfileMetrics
 from cdp_stream.pipeline import CompiledTopology
@@ -21,6 +20,7 @@ from cdp_stream.stream.identity import IdentityOwner
 from cdp_stream.stream.in_force import InForce, read_in_force, space_names
 from cdp_stream.stream.kafka_log import KafkaLog, kafka_world
 from cdp_stream.stream.owner import state_folder
+from cdp_stream.stream.pages import Pages, Pulse, serve
 from cdp_stream.stream.profiles import ProfileOwner
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import TopicNames, ensure_topics
@@ -58,9 +58,6 @@ async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, ap
     state = state_folder(settings, names)
     metrics = Metrics()
     port = settings.metrics_port + STAGES.index(stage)
-    if settings.metrics_port:
-        start_http_server(port, registry=metrics.registry)
-        log.info("metrics of stage %s on port %d", stage, port)
     group = f"{names.prefix}{names.space}.{stage}"
     if stage == "identity":
         identity_metrics = IdentityMetrics(metrics)
@@ -81,16 +78,21 @@ async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, ap
             state,
         )
     owners.before_again = topics_again
+    pulse = Pulse()
+    if settings.metrics_port:
+        serve(Pages(metrics.registry, stage, owners, pulse), port)
+        log.info("metrics, health and readiness of stage %s on port %d", stage, port)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await app.start()
     log.info("stage %s of space %s started", stage, names.space)
-    freezer = loop.create_task(_freeze())
+    beside = [loop.create_task(running) for running in (_freeze(), pulse.run())]
     await stop.wait()
     log.info("stage %s: stopping", stage)
-    freezer.cancel()
+    for task in beside:
+        task.cancel()
     # The partitions first: from here on nothing of ours is under way, so that the rest may take what it takes.
     await owners.stop_all()
     try:

@@ -60,6 +60,13 @@ def test_a_space_takes_new_versions_while_it_runs_and_while_it_does_not(
         assert (0, "applied", first) == (code, result["outcome"], result["based_on"]), error
         assert ["audiences.buyers"] == [change["path"] for change in result["changes"]]
         assert "in_force" == run(space, "apply")[1]["outcome"]
+        code, stands, error = run(space, "status")
+        assert 0 == code, error
+        assert stands["topology"]["file_is_in_force"]
+        assert [1, 1] == [group["members"] for group in stands["groups"].values()]
+        assert [250] * 4 == [part["position"] for part in stands["sources"]]
+        assert 0 == sum(part["lag"] for part in stands["sources"])
+        assert 0 < stands["profiles_created"] < 1_000
         space.produce(list(People(4, 60).lines(1_000)))
         space.wait_until_done(2_000)
         assert "other destinations" not in space.log.read_text()
