@@ -12,12 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.structs import TopicPartition
 
 from cdp_stream.cli.from_kafka import recompute
-from cdp_stream.stages.records import PROFILE_CHANGES
+from cdp_stream.stages.identity import BARRIER_KEY
+from cdp_stream.stages.profiles import ProfileBarrier
+from cdp_stream.stages.records import PROFILE_CHANGES, SHIPMENTS
+from cdp_stream.stream.catch_up import read_to_end
+from cdp_stream.stream.kafka_log import KafkaLog
 from cdp_stream.stream.recompute import running_digest
 from cdp_stream.stream.topics import TopicNames
 from torture.checker import Verdict, check
@@ -119,21 +124,21 @@ async def create_sources(bootstrap: str, replicas: int = 1) -> None:
     await admin.close()
 
 
-def wait_until_quiet(workers: Workers, within_s: float = 240) -> None:
-    """Until all sources are cut into slices and no output has come for some seconds."""
-    until, since, last = time.monotonic() + within_s, time.monotonic(), -1
+def wait_until_quiet(workers: Workers, within_s: float = 900) -> None:
+    """Until all sources are cut into slices, all shipments are taken in, and no output has come for some seconds."""
+    until, since, last = time.monotonic() + within_s, time.monotonic(), (-1, -1, -1)
     while time.monotonic() < until:
         workers.supervise(0.7)
-        left, outputs = asyncio.run(_position(workers))
-        if left or outputs != last:
-            since, last = time.monotonic(), outputs
+        now = asyncio.run(_position(workers))
+        if now != last or now[0] or now[1]:
+            since, last = time.monotonic(), now
         elif time.monotonic() - since >= _QUIET_S:
             return
-    raise TimeoutError(f"workers did not come to rest within {within_s:.0f} s")
+    raise TimeoutError(f"workers did not come to rest within {within_s:.0f} s: {last}")
 
 
-async def _position(workers: Workers) -> tuple[int, int]:
-    """Source offsets that no published position has passed, and the number of outputs so far."""
+async def _position(workers: Workers) -> tuple[int, int, int]:
+    """Source offsets that no published position has passed, shipments not taken in, and the number of outputs so far."""
     settings, names = workers.settings, TopicNames.of(workers.topology.topology, workers.settings)
     group = f"{names.prefix}{names.space}.sources"
     consumer = AIOKafkaConsumer(**settings.aiokafka_options(), group_id=group, enable_auto_commit=False)
@@ -152,9 +157,31 @@ async def _position(workers: Workers) -> tuple[int, int]:
             if topic in found
             for number in sorted(consumer.partitions_for_topic(topic) or ())
         ]
-        return left, sum((await consumer.end_offsets(outputs)).values()) if outputs else 0
+        count = sum((await consumer.end_offsets(outputs)).values()) if outputs else 0
     finally:
         await consumer.stop()
+    return left, -1 if left else await _shipments_left(workers, names), count
+
+
+async def _shipments_left(workers: Workers, names: TopicNames) -> int:
+    """Partitions whose last shipment lies beyond the stored position, as the ends of topics and changelogs say."""
+    shipments = [TopicPartition(names.of_role(SHIPMENTS), number) for number in range(names.partitions)]
+    changelogs = [TopicPartition(names.changelog("profiles"), number) for number in range(names.partitions)]
+    last: dict[TopicPartition, int] = {}
+    taken: dict[int, int] = {}
+    consumer = KafkaLog(workers.settings.aiokafka_options()).consumer()
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets(shipments + changelogs)
+        starts = {where: max(0, end - (5_000 if where in changelogs else 500)) for where, end in ends.items()}
+        async for where, record in read_to_end(consumer, starts):
+            if where in shipments:
+                last[where] = record.offset
+            elif record.key == BARRIER_KEY:
+                taken[where.partition] = msgspec.msgpack.decode(record.value, type=ProfileBarrier).shipments_next
+    finally:
+        await consumer.stop()
+    return sum(1 for where, offset in last.items() if taken.get(where.partition, 0) <= offset)
 
 
 class Slowness(threading.Thread):
