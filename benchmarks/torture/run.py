@@ -33,7 +33,7 @@ from torture.workers import Workers
 
 _QUIET_S = 5.0
 _BURST = 50
-_KILL_EVERY_S = 1.5
+_KILL_EVERY_S = 3.0
 """Within this time the events of one kill are produced, so that most kills fall into work."""
 
 
@@ -238,7 +238,7 @@ def _kill(workers: Workers, load: Load, outcome: Outcome, kills: int, draw: rand
     done = 0
     while done < kills:
         load.allowed = max(load.allowed, load.events * (done + 1) // (kills + 1))
-        workers.supervise(draw.choice((0.2, 1.0, 3.0, 6.0)) * draw.random())
+        workers.supervise(draw.choice((0.5, 4.0, 8.0, 12.0)) * draw.random())
         victims = workers.all if draw.random() < 0.05 else [workers.victim(draw)]
         for worker in victims:
             if worker.is_alive and done < kills:
