@@ -18,6 +18,8 @@ _COMMANDS = {
     "worker": ("cdp_stream.cli.worker", "worker"),
     "apply": ("cdp_stream.cli.apply", "apply"),
     "status": ("cdp_stream.cli.status", "status"),
+    "tail": ("cdp_stream.cli.tail", "tail"),
+    "dead-letters": ("cdp_stream.cli.dead_letters", "dead_letters"),
     "inspect": ("cdp_stream.cli.inspect", "inspect_profile"),
     "kafka": ("cdp_stream.cli.kafka", "kafka"),
     "demo": ("cdp_stream.cli.demo", "demo"),

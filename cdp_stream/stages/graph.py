@@ -115,6 +115,10 @@ class GraphDraft:
         self._marks.append(mark)
         return True
 
+    def forget_last(self) -> None:
+        """Take back the mark that the last `first_seen` has set: nothing was done with its event."""
+        del self._writes[_MARK + self._marks.pop()]
+
     def take_writes(self, step: int, now: Instant, horizon: Duration) -> dict[bytes, bytes | None]:
         """The step's changes, with the index of its dedupe marks; old marks beyond the horizon go."""
         writes = self._writes

@@ -247,6 +247,8 @@ class _Work:
         for decision in outcome.decisions:
             self._decision(number, decision, event)
         if outcome.user is None and outcome.account is None:
+            # So that it is no duplicate when it is put in again after a change of the topology.
+            self.stage.graph.forget_last()
             self._dead_letter(number, record, DeadLetter("no_identifiers", None, NO_IDENTIFIERS))
             return
         self.tally["event", event.type] += 1

@@ -1,0 +1,57 @@
+"""Output topics as a person reads them: from where, how far, and on as they grow."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from aiokafka.structs import TopicPartition
+
+from cdp_stream.errors import CdpStreamError
+from cdp_stream.pipeline import CompiledTopology
+from cdp_stream.stream.in_force import read_in_force, space_names
+from cdp_stream.stream.kafka_log import KafkaLog
+from cdp_stream.stream.log import Log, ReadRecord
+from cdp_stream.stream.settings import Settings
+from cdp_stream.stream.topics import TopicNames
+
+_POLL_MS: Final = 250
+
+
+async def names_in_force(settings: Settings, file: CompiledTopology) -> TopicNames:
+    """The topics of a space as its topology in force names them. Raises CdpStreamError when it has none yet."""
+    log = KafkaLog(settings.aiokafka_options())
+    in_force = await read_in_force(log, TopicNames.of(file.topology, settings))
+    if in_force is None:
+        raise CdpStreamError(f"space {file.space}: no worker has put a topology in force here yet")
+    return space_names(settings, file.topology, in_force)
+
+
+async def follow(
+    log: Log, topics: Sequence[str], *, from_beginning: bool, to_end: bool = False
+) -> AsyncIterator[ReadRecord]:
+    """The records of these topics, from their beginnings or only new ones; for ever, or to the ends as they are now.
+
+    Order is that of each partition; between partitions it is the order of arrival.
+    """
+    shapes = await log.describe(topics)
+    every = [TopicPartition(topic, number) for topic in sorted(shapes) for number in range(shapes[topic].partitions)]
+    if not every:
+        return
+    consumer = log.consumer()
+    await consumer.start()
+    try:
+        consumer.assign(every)
+        ends = await consumer.end_offsets(every)
+        starts = await consumer.beginning_offsets(every) if from_beginning else ends
+        for where in every:
+            consumer.seek(where, starts[where])
+        left: set[TopicPartition] = {where for where in every if starts[where] < ends[where]}
+        while left or not to_end:
+            for where, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
+                for record in records:
+                    if not to_end or record.offset < ends[where]:
+                        yield record
+            left = {where for where in left if await consumer.position(where) < ends[where]}
+    finally:
+        await consumer.stop()
