@@ -35,10 +35,11 @@ test-fast: setup
 
 # kill -9 of workers at random moments on a cluster of two nodes, and a checker of its own (docs/guarantees.md).
 KILLS ?= 10
+REBALANCES ?= 0
 EVENTS ?= 50000
 SEED ?= 1
 torture: setup
-	PYTHONPATH=benchmarks $(BIN)/python -m torture --kills $(KILLS) --events $(EVENTS) --seed $(SEED)
+	PYTHONPATH=benchmarks $(BIN)/python -m torture --kills $(KILLS) --rebalances $(REBALANCES) --events $(EVENTS) --seed $(SEED)
 
 demo: setup
 	$(BIN)/cdp-stream demo topologies/ecommerce

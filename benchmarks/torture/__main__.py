@@ -17,15 +17,18 @@ def main() -> int:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(prog="torture", description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--rebalances", type=int, default=0, help="instead of kills: workers join, leave, stand still")
     parser.add_argument("--events", type=int, default=50_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     # So that nodes and workers end with a run that is stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = Path(tempfile.mkdtemp(prefix="cdp-stream-torture-"))
-    again = f"make torture KILLS={options.kills} EVENTS={options.events} SEED={options.seed}"
+    what = f"REBALANCES={options.rebalances}" if options.rebalances else f"KILLS={options.kills}"
+    again = f"make torture {what} EVENTS={options.events} SEED={options.seed}"
     try:
-        outcome = torture(folder, options.kills, options.events, options.seed)
+        kills = 0 if options.rebalances else options.kills
+        outcome = torture(folder, kills, options.events, options.seed, options.rebalances)
     except BaseException:
         sys.stderr.write(f"\nlogs: {folder}\nagain: {again}\n")
         raise
@@ -39,7 +42,7 @@ def main() -> int:
 
 
 def _print(outcome: Outcome) -> None:
-    rows = {f"killed: {stage}": count for stage, count in sorted(outcome.kills.items())}
+    rows = {f"workers: {what}": count for what, count in sorted(outcome.kills.items())}
     rows |= {"second node frozen": outcome.frozen, "workers that ended of themselves": outcome.ended.total()}
     rows |= outcome.verdict.counts
     width = max(map(len, rows))

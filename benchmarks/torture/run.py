@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import sys
 import threading
 import time
@@ -29,7 +30,7 @@ from torture.checker import Verdict, check
 from torture.cluster import Cluster, Node
 from torture.load import SOURCES, TOPOLOGY, lines
 from torture.snapshot import ROLES, take_snapshot
-from torture.workers import Workers
+from torture.workers import SESSION_S, STAGES, Workers
 
 _QUIET_S = 5.0
 _BURST = 50
@@ -64,7 +65,7 @@ class Outcome:
             "good": self.is_good,
             "seed": self.seed,
             "seconds": round(self.seconds, 1),
-            "kills": dict(sorted(self.kills.items())),
+            "done to workers": dict(sorted(self.kills.items())),
             "node frozen": self.frozen,
             "ended of themselves": dict(sorted(self.ended.items())),
             "counts": self.verdict.counts,
@@ -208,24 +209,27 @@ class Slowness(threading.Thread):
         self.join()
 
 
-def torture(folder: Path, kills: int, events: int, seed: int) -> Outcome:
-    """A whole run."""
-    outcome, began = Outcome(seed), time.monotonic()
+def torture(folder: Path, kills: int, events: int, seed: int, rebalances: int = 0) -> Outcome:
+    """A whole run: `kills` of two workers a stage, or else `rebalances` of up to three."""
+    outcome, began, rounds = Outcome(seed), time.monotonic(), kills or rebalances
     with Cluster(folder / "kafka") as cluster:
-        workers = Workers(folder / "workers", TOPOLOGY, cluster.bootstrap)
+        workers = Workers(folder / "workers", TOPOLOGY, cluster.bootstrap, each=2 if kills else 3)
         try:
             asyncio.run(create_sources(cluster.bootstrap))
-            load = Load(cluster.bootstrap, seed, events, events / (kills + 1) / _KILL_EVERY_S)
+            load = Load(cluster.bootstrap, seed, events, events / (rounds + 1) / _KILL_EVERY_S)
             slow = Slowness(cluster.second, seed)
             load.start()
             workers.start()
             slow.start()
-            _kill(workers, load, outcome, kills, random.Random(seed))
+            if kills:
+                _kill(workers, load, outcome, kills, random.Random(seed))
+            else:
+                _rebalance(workers, load, outcome, rebalances, random.Random(seed))
             load.join()
             slow.end()
             wait_until_quiet(workers)
             outcome.frozen, outcome.ended = slow.count, workers.ended
-            outcome.exit_codes = workers.stop()
+            outcome.exit_codes |= workers.stop()
             _judge(workers, outcome)
         finally:
             workers.end()
@@ -255,11 +259,41 @@ def _kill(workers: Workers, load: Load, outcome: Outcome, kills: int, draw: rand
     load.allowed = load.events
 
 
-def _bar(done: int, kills: int, load: Load) -> None:
-    if sys.stderr.isatty() or done == kills or done % 10 == 0:
-        filled = "█" * (20 * done // kills)
-        end = "\n" if done == kills or not sys.stderr.isatty() else ""
-        sys.stderr.write(f"\r[{filled:20}] {done} of {kills} kills, {load.sent} of {load.events} events{end}")
+def _rebalance(workers: Workers, load: Load, outcome: Outcome, rounds: int, draw: random.Random) -> None:
+    """Workers join, leave when asked, are killed, or stand still until their partitions have moved, in any order."""
+    for done in range(1, rounds + 1):
+        load.allowed = max(load.allowed, load.events * done // (rounds + 1))
+        workers.supervise(draw.uniform(0.2, 4))
+        away = [worker for worker in workers.all if not worker.is_alive]
+        worker = draw.choice(away) if away and draw.random() < 0.5 else workers.victim(draw)
+        if not worker.is_alive:
+            outcome.kills["joined"] += 1
+            worker.start()
+        elif draw.random() < 0.35:
+            outcome.kills["left"] += 1
+            outcome.exit_codes[f"{worker.name}, round {done}"] = worker.stop()
+        elif draw.random() < 0.5:
+            outcome.kills["killed"] += 1
+            worker.kill()
+        else:
+            outcome.kills["stood still"] += 1
+            worker.send(signal.SIGSTOP)
+            workers.supervise(draw.uniform(0.5, 3 * SESSION_S))
+            worker.send(signal.SIGCONT)
+        for stage in STAGES:
+            if not any(worker.is_alive for worker in workers.of(stage)):
+                draw.choice(workers.of(stage)).start()
+        _bar(done, rounds, load, "rebalances")
+        if load.error is not None:
+            raise load.error
+    load.allowed = load.events
+
+
+def _bar(done: int, rounds: int, load: Load, what: str = "kills") -> None:
+    if sys.stderr.isatty() or done == rounds or done % 10 == 0:
+        filled = "█" * (20 * done // rounds)
+        end = "\n" if done == rounds or not sys.stderr.isatty() else ""
+        sys.stderr.write(f"\r[{filled:20}] {done} of {rounds} {what}, {load.sent} of {load.events} events{end}")
         sys.stderr.flush()
 
 

@@ -33,12 +33,14 @@ class Worker:
         self._topology = topology
         self.process: subprocess.Popen[bytes] | None = None
         self.wanted = False
+        self._said_before = 0
 
     def start(self) -> None:
         """Start it."""
         self.wanted = True
         command = [sys.executable, "-m", "cdp_stream", "worker", str(self._topology), "--stage", self.stage]
         with self.log.open("ab") as log:
+            self._said_before = log.tell()
             self.process = subprocess.Popen(command, env=self._environ, stdout=log, stderr=log)
 
     @property
@@ -59,16 +61,22 @@ class Worker:
             self.process.wait()
 
     def stop(self, within_s: float = 30) -> int:
-        """SIGTERM; returns the exit code, -9 if it had to be killed."""
+        """SIGTERM; returns the exit code, -9 if it had to be killed. One that had not started yet may just end."""
         self.wanted = False
         if self.process is None:
             return 0
         self.send(signal.SIGTERM)
         try:
-            return self.process.wait(within_s)
+            code = self.process.wait(within_s)
+            return 0 if code == -signal.SIGTERM and not self._has_started() else code
         except subprocess.TimeoutExpired:
             self.kill()
             return -9
+
+    def _has_started(self) -> bool:
+        with self.log.open("rb") as log:
+            log.seek(self._said_before)
+            return b" started" in log.read()
 
     def last_words(self) -> str:
         """The line of its log that says why it ended."""
