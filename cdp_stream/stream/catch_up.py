@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from aiokafka.structs import TopicPartition
 
+from cdp_stream.errors import LogContradiction
 from cdp_stream.model.ports import Store
-from cdp_stream.stages.identity import BARRIER_KEY
 from cdp_stream.stream.log import Consumer, Log, ReadRecord
 from cdp_stream.stream.step import Positions
 
 _FETCH_MS = 500
 _RESTORE_CHUNK = 5_000
+_SAY_EVERY_S = 2.0
+RESTORED_KEY = b"\0restored"
+"""Up to where the changelog stands in the store; of a restore under way; in no changelog."""
 _log = logging.getLogger("cdp_stream.catch_up")
 
 
@@ -69,28 +73,84 @@ async def outputs_beyond(
     return found
 
 
-async def restore(log: Log, store: Store, changelog: TopicPartition, start: int) -> int:
-    """Bring the store up to the changelog's end; returns the next offset. A no-op when it is there already.
+async def require_input(log: Log, where: TopicPartition, next_offset: int) -> None:
+    """The input still begins at or before the next offset to be read, and reaches it.
 
-    A step's changes and its barrier are one record batch, so what is read always ends at a barrier.
+    Raises LogContradiction: what retention removed unread, and what was truncated or made anew, is never passed over.
     """
     consumer = log.consumer()
     await consumer.start()
-    pending: dict[bytes, bytes | None] = {}
-    position, count = start, 0
     try:
+        earliest = (await consumer.beginning_offsets([where]))[where]
+        end = (await consumer.end_offsets([where]))[where]
+    finally:
+        await consumer.stop()
+    if earliest > next_offset:
+        raise LogContradiction(
+            f"{where.topic}/{where.partition}: records {next_offset} to {earliest - 1} were removed before they were "
+            "read; has the topic a retention? It must have none"
+        )
+    if end < next_offset:
+        raise LogContradiction(
+            f"{where.topic}/{where.partition}: ends at {end}, but everything before {next_offset} was read from it; the "
+            "topic was deleted and made anew, or truncated"
+        )
+
+
+async def restore(log: Log, store: Store, changelog: TopicPartition, barrier_position: int) -> int:
+    """Bring the store up to the changelog's end; returns the next offset. A no-op when it is there already.
+
+    `barrier_position`: up to where the stored barrier knows the changelog. A restore that was interrupted goes on where
+    it was: until it is complete the store is of no use, and nobody reads it. Raises LogContradiction when the changelog
+    is shorter than what was stored.
+    """
+    start = max(barrier_position, _restored_to(store))
+    consumer = log.consumer()
+    await consumer.start()
+    pending: dict[bytes, bytes | None] = {}
+    loop, position = asyncio.get_running_loop(), start
+    try:
+        end = (await consumer.end_offsets([changelog]))[changelog]
+        if end < start:
+            raise LogContradiction(
+                f"{changelog.topic}/{changelog.partition}: ends at {end}, but the state was stored up to {start}; the "
+                "topic was deleted and made anew, or truncated. Put it back, or begin with an empty space"
+            )
+        began = said = loop.time()
         async for _, record in read_to_end(consumer, {changelog: start}):
             pending[bytes(record.key)] = None if record.value is None else bytes(record.value)
             position = record.offset + 1
-            count += 1
-            if record.key == BARRIER_KEY and len(pending) >= _RESTORE_CHUNK:
-                store.commit(pending)
+            if len(pending) >= _RESTORE_CHUNK:
+                store.commit({**pending, RESTORED_KEY: position.to_bytes(8, "big")})
                 pending = {}
-                _log.info("%s/%d: restoring, %d records", changelog.topic, changelog.partition, count)
-        if pending:
-            store.commit(pending)
+                if loop.time() - said >= _SAY_EVERY_S:
+                    said = loop.time()
+                    _say(changelog, position - start, end - start, said - began)
+        if position > start or start > barrier_position:
+            # Complete: from here on the barrier says where the store stands.
+            store.commit({**pending, RESTORED_KEY: None})
+            _log.info(
+                "%s/%d: restored %d offsets in %.1f s",
+                changelog.topic,
+                changelog.partition,
+                position - start,
+                loop.time() - began,
+            )
     finally:
         await consumer.stop()
-    if count:
-        _log.info("%s/%d: restored from %d records", changelog.topic, changelog.partition, count)
     return position
+
+
+def _restored_to(store: Store) -> int:
+    raw = store.get(RESTORED_KEY)
+    return 0 if raw is None else int.from_bytes(raw, "big")
+
+
+def _say(changelog: TopicPartition, done: int, whole: int, seconds: float) -> None:
+    _log.info(
+        "%s/%d: restoring, %d %%, ready in about %.0f s",
+        changelog.topic,
+        changelog.partition,
+        100 * done // whole,
+        seconds * (whole - done) / done,
+    )

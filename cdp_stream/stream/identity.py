@@ -9,16 +9,23 @@ from collections.abc import Callable, Mapping, Sequence
 
 from aiokafka.structs import TopicPartition
 
-from cdp_stream.errors import BrokerUnavailable, StartAgain
+from cdp_stream.errors import BrokerUnavailable, LogContradiction, StartAgain
 from cdp_stream.metrics import IdentityMetrics
 from cdp_stream.model.change import ProfileChanges
 from cdp_stream.model.event import RawRecord
 from cdp_stream.pipeline import CompiledTopology
 from cdp_stream.stages.entries import ClockEntry, Entry, Slice, decode_entry, encode_entry
-from cdp_stream.stages.identity import IdentityBarrier, IdentityStage, IdentityStep, apply_control, first_topology
+from cdp_stream.stages.identity import (
+    IdentityBarrier,
+    IdentityStage,
+    IdentityStep,
+    apply_control,
+    entry_hash,
+    first_topology,
+)
 from cdp_stream.stages.profiles import encode_changes
 from cdp_stream.stages.records import PROFILE_CHANGES, OutputRecord
-from cdp_stream.stream.catch_up import read_to_end
+from cdp_stream.stream.catch_up import read_to_end, require_input
 from cdp_stream.stream.log import Log, TopicShape, World
 from cdp_stream.stream.owner import Owner
 from cdp_stream.stream.settings import Settings
@@ -84,6 +91,7 @@ class IdentityOwner:
         store = await self._owner.claim_and_restore()
         self.stage = IdentityStage(store, self._names.partitions)
         await self._owner.catch_up(self.stage.barrier, self.stage.is_done)
+        await self._recognise_log()
         self._sources = await self._open_sources()
         async with asyncio.TaskGroup() as self._tasks:
             # Twice: what comes while the first pass reads is not kept, and is there for the second.
@@ -112,6 +120,25 @@ class IdentityOwner:
         return SourceReader(
             self._world.log, group, topics, self._settings.step_events_max, self._settings.step_bytes_max
         )
+
+    async def _recognise_log(self) -> None:
+        """The log is the one that the state was made from: it holds the last entry done, with the same bytes."""
+        barrier = self.stage.barrier
+        await require_input(self._world.log, self._log, barrier.next_offset)
+        consumer = self._world.log.consumer()
+        await consumer.start()
+        try:
+            async for _, record in read_to_end(consumer, {self._log: barrier.entry_offset}):
+                raw = encode_entry(decode_entry(record.value))
+                if record.offset == barrier.entry_offset and entry_hash(raw) != barrier.entry_hash:
+                    raise LogContradiction(
+                        f"{self._log.topic}: entry {record.offset} is not the one that was done; the topic was deleted and "
+                        "made anew, or another space wrote to it"
+                    )
+                if record.offset >= barrier.entry_offset:
+                    return
+        finally:
+            await consumer.stop()
 
     async def _do_present_entries(self) -> None:
         """Entries that stood in the log at the claim come first, identically, before anything is appended."""

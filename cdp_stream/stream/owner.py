@@ -12,16 +12,18 @@ from typing import Any
 from aiokafka.structs import TopicPartition
 
 from cdp_stream.model.ports import Store
+from cdp_stream.model.time import DAY_MS, Instant
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
 from cdp_stream.stages.profiles import ProfileBarrier
 from cdp_stream.stages.records import OutputRecord
+from cdp_stream.store.rocks import wipe
 from cdp_stream.stream.catch_up import outputs_beyond, restore
 from cdp_stream.stream.claim import claim
 from cdp_stream.stream.log import BatchWriter, World
 from cdp_stream.stream.pages import READY
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.step import Positions, StepWriter
-from cdp_stream.stream.topics import TopicNames
+from cdp_stream.stream.topics import DELETE_RETENTION_MS, TopicNames
 
 Barrier = IdentityBarrier | ProfileBarrier
 log = logging.getLogger("cdp_stream.owner")
@@ -60,6 +62,7 @@ class Owner:
             self._world.log, self.name, outputs, lambda: self._world.is_ours(self.partition)
         )
         folder = state_folder(self.settings, self.names) / f"{self.stage_name}-{self.partition}"
+        _wipe_if_stale(folder, self._world.clock_ms())
         self.store = self._world.open_store(folder)
         self.phase = "restoring"
         start = _changelog_position(self.store, self.stage_name)
@@ -117,6 +120,16 @@ class Owner:
             self.store.close()
         if hasattr(self, "_claimed"):
             await self._claimed.stop()
+
+
+def _wipe_if_stale(folder: Path, now_ms: Instant) -> None:
+    """State not written for so long that the changelog may have forgotten deletions since: it would keep deleted keys."""
+    if not folder.is_dir():
+        return
+    written = max((int(file.stat().st_mtime * 1000) for file in folder.iterdir()), default=now_ms)
+    if now_ms - written > DELETE_RETENTION_MS // 2:
+        log.warning("%s: last written %d days ago; restoring anew", folder, (now_ms - written) // DAY_MS)
+        wipe(folder)
 
 
 def _changelog_position(store: Store, stage: str) -> int:

@@ -14,7 +14,7 @@ from cdp_stream.errors import StartAgain
 from cdp_stream.metrics import ProfileMetrics
 from cdp_stream.stages.profiles import ProfileStage, ProfileStep
 from cdp_stream.stages.records import PROFILE_CHANGES, SHIPMENTS
-from cdp_stream.stream.catch_up import read_to_end
+from cdp_stream.stream.catch_up import read_to_end, require_input
 from cdp_stream.stream.log import World
 from cdp_stream.stream.owner import Owner
 from cdp_stream.stream.settings import Settings
@@ -68,6 +68,8 @@ class ProfileOwner:
         store = await self._owner.claim_and_restore()
         self.stage = ProfileStage(store, self._partition, self._names.partitions)
         await self._owner.catch_up(self.stage.barrier, self.stage.outputs_done())
+        await require_input(self._world.log, self._changes, self.stage.barrier.next_offset)
+        await require_input(self._world.log, self._shipments, self.stage.barrier.shipments_next)
         self._check_destinations()
         # Twice: what comes while the first pass reads is not kept, and is there for the second.
         await self._do_present()
@@ -123,8 +125,7 @@ class ProfileOwner:
         await consumer.start()
         try:
             consumer.assign([self._shipments])
-            earliest = await consumer.beginning_offsets([self._shipments])
-            consumer.seek(self._shipments, max(self.stage.barrier.shipments_next, earliest[self._shipments]))
+            consumer.seek(self._shipments, self.stage.barrier.shipments_next)
             while True:
                 batches = await consumer.getmany(self._shipments, timeout_ms=_SHIPMENTS_WAIT_MS)
                 for record in batches.get(self._shipments, []):

@@ -26,6 +26,8 @@ from cdp_stream.stream.topic_ids import TopicInfo, describe_topics
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 """Largest record batch of our topics: a step's changes to one partition, or a step's changelog."""
+DELETE_RETENTION_MS = 7 * 24 * 3_600_000
+"""How long a changelog still tells of deleted keys; state that was last written earlier than half of it is not used."""
 _TOPIC_EXISTS = 36
 _CREATED_WITHIN_S = 30
 log = logging.getLogger("cdp_stream.topics")
@@ -88,7 +90,7 @@ class TopicNames:
     def ours(self) -> dict[str, tuple[int, dict[str, str]]]:
         """Every topic to create: partitions and settings."""
         forever = {"retention.ms": "-1", "retention.bytes": "-1"}
-        compacted = {"cleanup.policy": "compact"}
+        compacted = {"cleanup.policy": "compact", "delete.retention.ms": str(DELETE_RETENTION_MS)}
         topics = {
             self.identity_log: (1, {**forever, "message.timestamp.type": "LogAppendTime"}),
             self.of_role(PROFILE_CHANGES): (self.partitions, forever),
