@@ -82,6 +82,23 @@ TABLE: Final[tuple[MetricRow, ...]] = (
     MetricRow("counter", "cdp_audience_transitions_total", ("audience", "change", "cause"), "Entries and exits"),
     MetricRow("gauge", "cdp_audience_size", ("audience", "partition"), "Members of an audience in a partition"),
     MetricRow("counter", "cdp_destination_messages_total", ("destination",), "Messages to a destination"),
+    MetricRow(
+        "counter",
+        "cdp_webhook_messages_total",
+        ("destination", "outcome"),
+        "Messages that a webhook connector is done with (delivered, dead_lettered)",
+    ),
+    MetricRow(
+        "counter",
+        "cdp_webhook_requests_total",
+        ("destination", "outcome"),
+        "Requests of a webhook connector by what they came to (delivered, http_503, timeout, connection, …)",
+    ),
+    MetricRow(
+        "histogram", "cdp_webhook_request_seconds", ("destination",), "How long a webhook took to answer", _SECONDS
+    ),
+    MetricRow("gauge", "cdp_webhook_in_flight", ("destination",), "Messages taken from the topic and not done with"),
+    MetricRow("gauge", "cdp_webhook_lag_records", ("destination",), "Messages not taken from the topic yet"),
 )
 
 
@@ -214,3 +231,25 @@ class ProfileMetrics:
         self._metrics["cdp_state_bytes"].labels("profiles", str(partition)).set(size_bytes)
         self._metrics["cdp_parked_profiles"].labels(str(partition)).set(parked)
         self._metrics["cdp_stage_lag_messages"].labels("profiles", str(partition)).set(lag_messages)
+
+
+class WebhookMetrics:
+    """What a webhook connector reports."""
+
+    def __init__(self, metrics: Metrics, destination: str) -> None:
+        self._metrics = metrics
+        self._destination = destination
+
+    def request(self, outcome: str, seconds: float) -> None:
+        """One request: `delivered`, or the reason why not."""
+        self._metrics["cdp_webhook_requests_total"].labels(self._destination, outcome).inc()
+        self._metrics["cdp_webhook_request_seconds"].labels(self._destination).observe(seconds)
+
+    def done(self, outcome: str) -> None:
+        """One message is `delivered` or `dead_lettered`."""
+        self._metrics["cdp_webhook_messages_total"].labels(self._destination, outcome).inc()
+
+    def position(self, in_flight: int, lag_records: int) -> None:
+        """Where the connector stands."""
+        self._metrics["cdp_webhook_in_flight"].labels(self._destination).set(in_flight)
+        self._metrics["cdp_webhook_lag_records"].labels(self._destination).set(lag_records)

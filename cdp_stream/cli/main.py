@@ -20,6 +20,7 @@ _COMMANDS = {
     "status": ("cdp_stream.cli.status", "status"),
     "tail": ("cdp_stream.cli.tail", "tail"),
     "dead-letters": ("cdp_stream.cli.dead_letters", "dead_letters"),
+    "webhook": ("cdp_stream.cli.webhook", "webhook"),
     "inspect": ("cdp_stream.cli.inspect", "inspect_profile"),
     "kafka": ("cdp_stream.cli.kafka", "kafka"),
     "demo": ("cdp_stream.cli.demo", "demo"),

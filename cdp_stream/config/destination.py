@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
-from cdp_stream.config.fields import ITEMS_MAX, IdentifierType, Label, Name, Part, Switch, TopicName
+from cdp_stream.config.fields import ITEMS_MAX, IdentifierType, Label, Name, Part, Rate, Switch, TopicName
 
 Call = Literal["identify", "track", "group"]
 Strategy = Literal["last", "first", "all"]
@@ -95,6 +95,12 @@ class Destination(Part):
         description="Keys of traits whose present values ride along, in `traits` of an identify and `properties` of a "
         "track.",
         examples=[["first_name", "plan"]],
+    )
+    rate_per_second: Rate | None = Field(
+        default=None,
+        description="How many requests a second its webhook gets at most, over all connectors together. The topic itself "
+        "is written without delay.",
+        examples=[100],
     )
 
     @model_serializer(mode="wrap")

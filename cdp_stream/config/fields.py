@@ -30,6 +30,7 @@ KEY_CHARACTERS_MAX: Final = 100
 TEXT_CHARACTERS_MAX: Final = 20_000
 ITEMS_MAX: Final = 1_000
 """How many sources, identifiers, traits, audiences or destinations one topology may have."""
+RATE_MAX: Final = 100_000
 DURATION_MS_MAX: Final = 36_500 * DAY_MS
 
 BUILT_IN_IDENTIFIER_TYPES: Final = (
@@ -152,6 +153,10 @@ def _read_exact(value: Any) -> Any:
 
 
 Count = Annotated[StrictInt, BeforeValidator(_read_filled_number)]
+Rate = Annotated[
+    float, BeforeValidator(_read_filled_number), Field(gt=0, le=RATE_MAX, strict=True, allow_inf_nan=False)
+]
+"""How many a second."""
 Switch = Annotated[StrictBool, BeforeValidator(_read_filled_switch)]
 DurationText = Annotated[
     int,

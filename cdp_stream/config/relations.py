@@ -16,7 +16,6 @@ _LATER: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
     "audiences": {"where": (), "historical": (True,)},
     "destinations": {
         "kind": ("event",),
-        "rate_per_second": (None,),
         "sync_every": (None,),
     },
 }
@@ -129,7 +128,9 @@ def _topics_free(data: Mapping[str, Any]) -> list[Problem]:
     taken = {f"{data.get('space')}.{name}" for name in _INTERNAL_TOPICS}
     places = [*texts_of(data, "sources", "topic"), *texts_of(data, "destinations", "topic")]
     return [
-        Problem(path, f"the topic {shown(topic)} is one of the space's own") for path, topic in places if topic in taken
+        Problem(path, f"the topic {shown(topic)} is one of the space's own")
+        for path, topic in places
+        if topic in taken or topic.startswith(f"{data.get('space')}.webhook.")
     ]
 
 

@@ -98,7 +98,13 @@ def _type(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
     if schema.get("type") == "array":
         items = _type(schema["items"], definitions)
         return f"list of {items}" if items.startswith("`") else f"list of {items}s"
-    names = {"string": "text", "integer": "number", "boolean": "`true` or `false`", "object": "mapping"}
+    names = {
+        "string": "text",
+        "integer": "number",
+        "number": "number",
+        "boolean": "`true` or `false`",
+        "object": "mapping",
+    }
     return names[schema["type"]]
 
 

@@ -35,6 +35,8 @@ _KNOWN: Final = {
     "STEP_BYTES_MAX",
     "CLOCK_INTERVAL_MS",
     "CLAIM_RENEW_S",
+    "WEBHOOK_URL",
+    "WEBHOOK_SECRET",
 }
 
 
@@ -61,6 +63,10 @@ class Settings:
     clock_interval_ms: int = 500
     claim_renew_s: float = 21_600
     """How long a claim is used. The broker forgets a writer's epoch a day after its last record."""
+    webhook_url: str | None = field(default=None, repr=False)
+    """Of `cdp-stream webhook`; it may hold a token, so it is not shown."""
+    webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
+    """Keys that requests to the webhook are signed with."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -89,6 +95,8 @@ class Settings:
             step_bytes_max=_number(given, "STEP_BYTES_MAX", 2 * 1024 * 1024, 1_024, 8 * 1024 * 1024),
             clock_interval_ms=_number(given, "CLOCK_INTERVAL_MS", 500, 50, 60_000),
             claim_renew_s=_number(given, "CLAIM_RENEW_S", 21_600, 1, 43_200),
+            webhook_url=given.get("WEBHOOK_URL"),
+            webhook_secrets=tuple(given.get("WEBHOOK_SECRET", "").split()),
         )
 
     def aiokafka_options(self) -> dict[str, Any]:

@@ -64,6 +64,14 @@ class TopicNames:
             return dict(self.destinations)[name]
         return f"{self.prefix}{self.space}.{role}"
 
+    def webhook_group(self, destination: str) -> str:
+        """The consumer group of a destination's webhook connectors."""
+        return self.of_role(f"webhook.{destination}")
+
+    def webhook_dead_letters(self, destination: str) -> str:
+        """What a destination's webhook would not take."""
+        return self.of_role(f"webhook.{destination}.dead-letters")
+
     @property
     def identity_log(self) -> str:
         """The order of everything."""
@@ -108,8 +116,17 @@ class TopicNames:
 
 
 async def ensure_topics(admin: AIOKafkaAdminClient, names: TopicNames, replication_factor: int) -> None:
-    """Create what is absent. Raises SettingsError when an existing topic has another number of partitions."""
-    wanted = names.ours()
+    """Create the space's topics that are absent. Raises SettingsError when one has another number of partitions."""
+    await create_topics(admin, names.ours(), replication_factor)
+
+
+async def create_topics(
+    admin: AIOKafkaAdminClient, wanted: Mapping[str, tuple[int, dict[str, str]]], replication_factor: int
+) -> None:
+    """Create what is absent: partitions and settings by name.
+
+    Raises SettingsError when a topic has another number of partitions.
+    """
     found = await describe_topics(admin, list(wanted))
     _refuse_contradictions(wanted, found)
     missing = [
@@ -133,7 +150,7 @@ async def ensure_topics(admin: AIOKafkaAdminClient, names: TopicNames, replicati
     for name, code, *rest in response.topic_errors:
         if code not in (0, _TOPIC_EXISTS):
             raise BrokerUnavailable(f"{name}: cannot be created, error {code} {rest[0] if rest else ''}")
-    log.info("created %d topics of space %s", len(missing), names.space)
+    log.info("created %d topics: %s", len(missing), ", ".join(topic.name for topic in missing))
     for _ in range(_CREATED_WITHIN_S * 10):
         found = await describe_topics(admin, list(wanted))
         if len(found) == len(wanted):
@@ -143,7 +160,7 @@ async def ensure_topics(admin: AIOKafkaAdminClient, names: TopicNames, replicati
     raise BrokerUnavailable(f"topics were not there {_CREATED_WITHIN_S} s after they had been created")
 
 
-def _refuse_contradictions(wanted: dict[str, tuple[int, dict[str, str]]], found: dict[str, TopicInfo]) -> None:
+def _refuse_contradictions(wanted: Mapping[str, tuple[int, dict[str, str]]], found: dict[str, TopicInfo]) -> None:
     for name, info in sorted(found.items()):
         partitions, _ = wanted[name]
         if info.partitions != partitions:

@@ -76,6 +76,12 @@ def problems_of(data: dict[str, Any]) -> list[str]:
             "destinations[0].enrich[1]: the trait 'plan' is used already, at destinations[0].enrich[0]",
         ),
         ({"enrich": ["trait_key"]}, "destinations[0].enrich[0]: the key 'trait_key' is a field of outgoing messages"),
+        ({"rate_per_second": 0}, "destinations[0].rate_per_second: 0 should be greater than 0"),
+        ({"rate_per_second": True}, "destinations[0].rate_per_second: true should be a valid number"),
+        (
+            {"topic": "shop.webhook.crm"},
+            "destinations[0].topic: the topic 'shop.webhook.crm' is one of the space's own",
+        ),
         ({"enrich": "plan"}, "destinations[0].enrich: 'plan' should be a list"),
     ],
 )

@@ -239,10 +239,6 @@ def test_a_problem_names_its_path_the_wrong_value_and_the_nearest_right_one(data
     [
         (small(destinations=[{**CRM, "kind": "list"}]), "destinations[0].kind: 'kind: list' is not supported yet"),
         (
-            small(destinations=[{**CRM, "rate_per_second": 5}]),
-            "destinations[0].rate_per_second: 'rate_per_second' is not supported yet",
-        ),
-        (
             small(destinations=[{**CRM, "sync_every": "6h"}]),
             "destinations[0].sync_every: 'sync_every' is not supported yet",
         ),
