@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -92,4 +93,12 @@ def main() -> None:
         click.echo(str(error), err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:
+        # Known by its name: the client is imported by those commands only that need a broker.
+        if type(error).__module__ != "aiokafka.errors":
+            raise
+        click.echo(
+            f"CDP_STREAM_KAFKA={os.environ.get('CDP_STREAM_KAFKA')}: the broker could not be used: {error}", err=True
+        )
         sys.exit(1)
