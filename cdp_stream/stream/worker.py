@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +30,9 @@ from cdp_stream.stream.topics import TopicNames, ensure_topics
 STAGES = ("identity", "profiles")
 _SWITCH_INTERVAL_S = 0.0005
 """How long a thread may hold the interpreter: the consumer has its own, and waits for the agent otherwise."""
-_STOP_WITHIN_S = 8.0
+_STOP_WITHIN_S = 6.0
+_LEAVE_AFTER_S = 8.5
+"""After a signal; a client in the middle of a rebalance can keep a clean end waiting for much longer."""
 _FREEZE_EVERY_S = 60.0
 log = logging.getLogger("cdp_stream.worker")
 
@@ -85,7 +89,7 @@ async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, ap
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, _begin_to_stop, stop)
     await app.start()
     log.info("stage %s of space %s started", stage, names.space)
     beside = [loop.create_task(running) for running in (_freeze(), pulse.run())]
@@ -100,6 +104,20 @@ async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, ap
     except TimeoutError:
         log.warning("the group was not left in time; the broker will notice")
     log.info("stage %s: stopped", stage)
+
+
+def _begin_to_stop(stop: asyncio.Event) -> None:
+    stop.set()
+    timer = threading.Timer(_LEAVE_AFTER_S, _leave)
+    timer.daemon = True
+    timer.start()
+
+
+def _leave() -> None:
+    """End where it stands: the next owner goes on from the stored state, as after a crash, and nothing is lost."""
+    log.warning("the clients did not close in time; ending without them, the broker will notice")
+    logging.shutdown()
+    os._exit(0)
 
 
 async def _topics(settings: Settings, topology: CompiledTopology) -> tuple[InForce | None, TopicNames]:
