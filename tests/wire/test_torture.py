@@ -33,9 +33,3 @@ def test_kill_9_at_random_moments_loses_nothing_and_doubles_nothing(tmp_path: Pa
     assert KILLS == outcome.kills.total()
     for what in ("transitions", "profiles merged", "duplicates", "records dead-letters", "records destinations/crm"):
         assert outcome.verdict.counts[what] > 20, what
-
-
-def test_workers_that_join_leave_die_and_stand_still_in_any_order(tmp_path: Path) -> None:
-    outcome = torture(tmp_path, 0, EVENTS // 2, SEED, rebalances=REBALANCES)
-    assert outcome.is_good, json.dumps(outcome.row(), indent=1)
-    assert REBALANCES == outcome.kills.total()
