@@ -80,6 +80,13 @@ TABLE: Final[tuple[MetricRow, ...]] = (
     MetricRow("gauge", "cdp_state_bytes", ("stage", "partition"), "Size of a stage partition's state on disk"),
     MetricRow("counter", "cdp_trait_changes_total", ("class",), "Trait changes by class (custom, computed)"),
     MetricRow("counter", "cdp_audience_transitions_total", ("audience", "change", "cause"), "Entries and exits"),
+    MetricRow("counter", "cdp_due_times_total", (), "Due times fired: evaluations of a profile that time alone caused"),
+    MetricRow(
+        "counter",
+        "cdp_state_limits_total",
+        ("kind",),
+        "Events that met a trait's state at its limit, where it keeps a part only (docs/traits.md)",
+    ),
     MetricRow("gauge", "cdp_audience_size", ("audience", "partition"), "Members of an audience in a partition"),
     MetricRow("counter", "cdp_destination_messages_total", ("destination",), "Messages to a destination"),
     MetricRow(
@@ -218,6 +225,10 @@ class ProfileMetrics:
                     metrics["cdp_audience_transitions_total"].labels(key, change, cause).inc(count)
                     size = metrics["cdp_audience_size"].labels(key, str(partition))
                     size.inc(count if change == "entered" else -count)
+                case ("due",):
+                    metrics["cdp_due_times_total"].inc(count)
+                case ("limit", kind):
+                    metrics["cdp_state_limits_total"].labels(kind).inc(count)
                 case ("destination", name):
                     metrics["cdp_destination_messages_total"].labels(name).inc(count)
 

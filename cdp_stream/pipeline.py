@@ -10,7 +10,8 @@ A source record walks through five rooms that do not know one another; only this
 
 The walk is cut once, after identity: `resolve_event` runs in the space's single identity writer, `update_profile` in
 the partition that owns the profile, with a `ProfileEvent` travelling between them. A merge has two doors of its own:
-`leave_profile` where the absorbed profile lived, `absorb_profiles` where the survivor lives.
+`leave_profile` where the absorbed profile lived, `absorb_profiles` where the survivor lives. Time has one, `fire_due`:
+a window's edge is passed at an instant of its own.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from cdp_stream.destinations.route import (
 from cdp_stream.errors import TopologyError
 from cdp_stream.identity.resolve import resolve_event as resolve_identity
 from cdp_stream.identity.rules import IdentityRules, compile_rules
-from cdp_stream.language.computations import Computations, compile_computations
+from cdp_stream.language.computations import Computation, Computations, affected, compile_computations, due_at
+from cdp_stream.language.values import same
 from cdp_stream.model.change import Absorbed, Absorbs, NewExternalId, ProfileEvent
 from cdp_stream.model.event import Event
 from cdp_stream.model.graph import GraphState, IdentityOutcome, Resolution
@@ -49,7 +51,8 @@ from cdp_stream.model.profile import (
     TraitChange,
 )
 from cdp_stream.model.time import Duration, Instant
-from cdp_stream.traits.fold import fold_custom, fold_states, merge_custom, merge_states, read_state
+from cdp_stream.traits.fold import fold_custom, fold_states, merge_custom, merge_states, prune_states
+from cdp_stream.traits.kinds import kind_of
 
 
 class CompiledTopology(Struct, frozen=True):
@@ -86,18 +89,26 @@ def resolve_event(event: Event, state: GraphState, topology: CompiledTopology) -
 
 
 def changes_of(
-    event: Event, outcome: IdentityOutcome, index: int, record: int, now: Instant
+    event: Event,
+    outcome: IdentityOutcome,
+    index: int,
+    record: int,
+    now: Instant,
+    context_keys: tuple[str, ...] = (),
 ) -> list[ProfileEvent | Absorbed | Absorbs]:
     """What the profile stage must be told of an event: mergers first, then the event itself, users before accounts.
 
-    `index`: of the first change, in the log entry whose `record`-th record the event is.
+    `index`: of the first change, in the log entry whose `record`-th record the event is. `context_keys`: the parts of
+    the context that definitions read.
     """
     changes: list[ProfileEvent | Absorbed | Absorbs] = []
     traits = event.traits or None
     if outcome.user is not None:
         _mergers(changes, outcome.user, event, index, record, now)
         of_user = traits if event.type == "identify" else None
-        changes.append(_told(event, outcome.user, index + len(changes), record, now, of_user))
+        told = _told(event, outcome.user, index + len(changes), record, now, of_user)
+        context = {key: event.context[key] for key in context_keys if key in event.context}
+        changes.append(msgspec.structs.replace(told, context=context) if context else told)
     if outcome.account is not None:
         _mergers(changes, outcome.account, event, index, record, now)
         changes.append(_told(event, outcome.account, index + len(changes), record, now, traits))
@@ -147,44 +158,60 @@ def _told(
 def update_profile(
     before: ProfileState | None, event: ProfileEvent, topology: CompiledTopology, cause: Cause
 ) -> ProfileUpdate:
-    """Second half: fold the event into its profile, evaluate, and say what is to be told."""
+    """Second half: fold the event into its profile, evaluate what it can have changed, and say what is to be told.
+
+    What is due at or before the event's `now` must have been fired before.
+    """
+    is_new = before is None
     if before is None:
         created = event.time if event.created is None else event.created
         before = ProfileState(id=event.profile_id, collection=event.collection, created=created)
-    outputs: list[Output] = []
     custom, changed = fold_custom(before, event)
-    outputs.extend(
-        TraitChange(
-            profile_id=before.id,
-            collection=before.collection,
-            trait_key=key,
-            trait_class="custom",
-            value=value,
-            previous=previous,
-            cause=cause,
-        )
-        for key, previous, value in changed
-    )
-    states = before.states
+    outputs: list[Output] = [_custom_change(before, key, value, previous, cause) for key, previous, value in changed]
+    computations = topology.computations
+    states, full = before.states, list[str]()
     if before.collection == USERS:
-        states = fold_states(states, event, topology.computations)
+        states = fold_states(states, event, computations, full)
     if not changed and not event.external_ids and states is before.states:
         # Nothing that a definition or a destination could see has changed.
         if custom is not before.custom:
             before = msgspec.structs.replace(before, custom=custom)
         return ProfileUpdate(before)
-    known = before.external_ids + tuple(KnownId(i.type, i.id, i.first_seen) for i in event.external_ids)
+    known = before.external_ids
+    if event.external_ids:
+        known += tuple(KnownId(i.type, i.id, i.first_seen) for i in event.external_ids)
     folded = msgspec.structs.replace(before, custom=custom, states=states, external_ids=known)
-    return _settle(before, folded, topology, cause, outputs)
+    only = None
+    if not is_new:
+        name = event.name if states is not before.states else None
+        only = affected(computations, name, [key for key, _, _ in changed], [i.type for i in event.external_ids])
+    return _settle(before, folded, topology, cause, outputs, _Occasion(cause.now, only, tuple(full)))
 
 
-def leave_profile(profile: ProfileState, into: ProfileId, cause: Cause) -> tuple[Output, ...]:
+def fire_due(profile: ProfileState, instant: Instant, topology: CompiledTopology, cause: Cause) -> ProfileUpdate:
+    """Evaluate what is due at this instant, as it is at this instant, and say what is to be told."""
+    only = due_at(topology.computations, [key for key, due in profile.dues.items() if due <= instant])
+    aggregations = [aggregation for computation in only for aggregation in computation.aggregations]
+    states = prune_states(profile.states, aggregations, instant)
+    # Dues of computations that are declared no more go, too.
+    dues = {key: due for key, due in profile.dues.items() if due > instant}
+    aged = msgspec.structs.replace(profile, states=states, dues=dues)
+    return _settle(profile, aged, topology, cause, [], _Occasion(instant, only))
+
+
+def reconsider(profile: ProfileState, topology: CompiledTopology, cause: Cause) -> ProfileUpdate:
+    """Evaluate everything under a topology version that has come into force, and say what is to be told."""
+    return _settle(profile, profile, topology, cause, [], _Occasion(cause.now))
+
+
+def leave_profile(profile: ProfileState, into: ProfileId, cause: Cause) -> ProfileUpdate:
     """What is told when a profile is absorbed: it exits every audience that it was in."""
-    return tuple(
+    exits = tuple(
         _audience_change(profile, key, entered=False, cause=cause, into=into)
         for key, member in sorted(profile.memberships.items())
         if member
     )
+    return ProfileUpdate(profile, exits)
 
 
 def absorb_profiles(
@@ -209,32 +236,44 @@ def absorb_profiles(
     for key in sorted(merged.custom):
         trait, previous = merged.custom[key], survivor.custom.get(key)
         was = None if previous is None else previous.value
-        if trait.value != was or type(trait.value) is not type(was):
-            outputs.append(
-                TraitChange(
-                    profile_id=survivor.id,
-                    collection=survivor.collection,
-                    trait_key=key,
-                    trait_class="custom",
-                    value=trait.value,
-                    previous=was,
-                    cause=cause,
-                )
-            )
-    return _settle(survivor, merged, topology, cause, outputs)
+        if not same(trait.value, was):
+            outputs.append(_custom_change(survivor, key, trait.value, was, cause))
+    return _settle(survivor, merged, topology, cause, outputs, _Occasion(cause.now))
+
+
+class _Occasion(Struct, frozen=True):
+    """When a profile is evaluated, what of it (None: everything), and which kinds of states are at their limit."""
+
+    now: Instant
+    only: tuple[Computation, ...] | None = None
+    full: tuple[str, ...] = ()
 
 
 def _settle(
-    before: ProfileState, folded: ProfileState, topology: CompiledTopology, cause: Cause, outputs: list[Output]
+    before: ProfileState,
+    folded: ProfileState,
+    topology: CompiledTopology,
+    cause: Cause,
+    outputs: list[Output],
+    occasion: _Occasion,
 ) -> ProfileUpdate:
     """Evaluate the folded profile once, and tell every difference to `before`."""
     if folded.collection != USERS:
         return ProfileUpdate(folded, tuple(outputs))
-    evaluation = evaluate(folded, topology.computations, read_state)
-    after = msgspec.structs.replace(folded, computed=evaluation.computed, memberships=evaluation.memberships)
-    for key in topology.computations.trait_keys:
+    computations, only = topology.computations, occasion.only
+    if only is not None and not only and folded.external_ids == before.external_ids:
+        return ProfileUpdate(folded, tuple(outputs), occasion.full)
+    evaluation = evaluate(folded, computations, kind_of, occasion.now, only)
+    after = msgspec.structs.replace(
+        folded, computed=evaluation.computed, memberships=evaluation.memberships, dues=evaluation.dues
+    )
+    told = len(outputs)
+    touched = None if only is None else {computation.key for computation in only}
+    for key in computations.trait_keys:
+        if touched is not None and key not in touched:
+            continue
         value, previous = after.computed.get(key), before.computed.get(key)
-        if value != previous or type(value) is not type(previous):
+        if not same(value, previous):
             outputs.append(
                 TraitChange(
                     profile_id=after.id,
@@ -246,15 +285,30 @@ def _settle(
                     cause=cause,
                 )
             )
-    for key in topology.computations.audience_keys:
+    for key in computations.audience_keys:
         member = after.memberships.get(key, False)
         if member != before.memberships.get(key, False):
             outputs.append(_audience_change(after, key, entered=member, cause=cause))
-    told, trait_messages = route_traits(after, topology.routes, topology.space, cause)
+    if only is not None and len(outputs) == told and after.external_ids == before.external_ids:
+        return ProfileUpdate(after, tuple(outputs), occasion.full)
+    last_told, trait_messages = route_traits(after, topology.routes, topology.space, cause)
     opened, membership_messages = route_memberships(before, after, topology.routes, topology.space, cause)
     outputs.extend(trait_messages)
     outputs.extend(membership_messages)
-    return ProfileUpdate(msgspec.structs.replace(after, told=told, open=opened), tuple(outputs))
+    settled = msgspec.structs.replace(after, told=last_told, open=opened)
+    return ProfileUpdate(settled, tuple(outputs), occasion.full)
+
+
+def _custom_change(profile: ProfileState, key: str, value: Any, previous: Any, cause: Cause) -> TraitChange:
+    return TraitChange(
+        profile_id=profile.id,
+        collection=profile.collection,
+        trait_key=key,
+        trait_class="custom",
+        value=value,
+        previous=previous,
+        cause=cause,
+    )
 
 
 def _audience_change(

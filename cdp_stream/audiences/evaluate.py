@@ -7,8 +7,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from cdp_stream.language.computations import IDENTIFIED_TYPES, Computation, Computations, Scope, StateReader
+from cdp_stream.language.computations import IDENTIFIED_TYPES, Computation, Computations
+from cdp_stream.language.scope import NEVER, KindOf, Scope
 from cdp_stream.model.profile import ProfileState
+from cdp_stream.model.time import Instant
 
 
 class Evaluation(Struct, frozen=True):
@@ -18,31 +20,36 @@ class Evaluation(Struct, frozen=True):
     """Trait key to value, for traits that have one or ever had one (then None)."""
     memberships: dict[str, bool]
     """Audience key to membership, for audiences that the profile is in or ever was."""
+    dues: dict[str, Instant]
+    """Key to the earliest instant at which time alone may change the result; no key: never."""
 
 
 def evaluate(
     profile: ProfileState,
     computations: Computations,
-    read_state: StateReader,
+    kind_of: KindOf,
+    now: Instant,
     only: Sequence[Computation] | None = None,
 ) -> Evaluation:
-    """Evaluate every computation, or `only` these (of `affected`), for a profile that was evaluated before.
+    """Evaluate every computation, or `only` these (of `affected` or `due_at`), for a profile that was evaluated before.
 
-    `read_state` turns a stored aggregation state into its value. Membership is the condition and, unless anonymous
-    profiles are included, an id that identifies; the same holds for a trait's value. Keys that the topology no longer
-    declares keep their last value.
+    Membership is the condition and, unless anonymous profiles are included, an id that identifies; the same holds for
+    a trait's value. Keys that the topology no longer declares keep their last value.
     """
     scope = Scope(
         custom=profile.custom,
         states=profile.states,
         computed=dict(profile.computed),
         memberships=dict(profile.memberships),
-        read_state=read_state,
+        kind_of=kind_of,
+        now=now,
     )
+    dues = {} if only is None else dict(profile.dues)
     identified = any(known.type in IDENTIFIED_TYPES for known in profile.external_ids)
     for computation in computations.order if only is None else only:
         eligible = identified or computation.include_anonymous
         key = computation.key
+        scope.due = NEVER
         if computation.is_audience:
             member = eligible and computation.value(scope)
             if member or key in scope.memberships:
@@ -51,4 +58,8 @@ def evaluate(
             value = computation.value(scope) if eligible else None
             if value is not None or key in scope.computed:
                 scope.computed[key] = value
-    return Evaluation(scope.computed, scope.memberships)
+        if scope.due < NEVER:
+            dues[key] = scope.due
+        else:
+            dues.pop(key, None)
+    return Evaluation(scope.computed, scope.memberships, dues)

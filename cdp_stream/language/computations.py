@@ -2,68 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from graphlib import TopologicalSorter
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from msgspec import Struct, field
 
 from cdp_stream.config.topology import Audience, Topology, Trait
 from cdp_stream.errors import Problem
-from cdp_stream.language.conditions import Read, compile_condition, compile_where
+from cdp_stream.language.aggregations import Aggregation
+from cdp_stream.language.conditions import compile_condition
 from cdp_stream.language.nodes import (
-    And,
-    Comparison,
-    Contains,
     Definition,
-    Exists,
     Holds,
-    KeyPath,
-    Literal,
     Node,
-    Not,
-    Or,
-    Reducer,
-    Reduction,
     Scalar,
     TraitRef,
+    context_keys_of,
+    trait_keys_of,
 )
 from cdp_stream.language.parse import parse_definition
-from cdp_stream.language.printer import format_node
-from cdp_stream.language.values import lookup
-from cdp_stream.model.ids import base62, derive
-from cdp_stream.model.profile import CustomTrait
+from cdp_stream.language.readers import Compiler
+from cdp_stream.language.scope import Scope
 
 IDENTIFIED_TYPES: Final = frozenset(["user_id", "email", "android.idfa", "ios.idfa"])
 """A profile with an id of one of these types is not anonymous."""
-
-_KEY_DIGITS: Final = 12
-"""Base 62; 71 bits tell the aggregations of a topology apart."""
-
-StateReader = Callable[[Reducer, Any], Any]
-"""Reducer and stored state to the value, or None for none."""
-
-
-class Aggregation(Struct, frozen=True):
-    """One distinct reduction, shared by all definitions that use it."""
-
-    key: str
-    """Key of its state on a profile: the reducer and a hash of its canonical text, such as `sum:3kQ…`."""
-    event: str
-    matches: Callable[[Any], bool] | None
-    """A test of the event's properties; None when every event of that name counts."""
-    reducer: Reducer
-    path: KeyPath | None
-
-
-class Scope(Struct, frozen=True):
-    """What definitions read while a profile is evaluated. `computed` and `memberships` fill up on the way."""
-
-    custom: Mapping[str, CustomTrait]
-    states: Mapping[str, Any]
-    computed: dict[str, Any]
-    memberships: dict[str, bool]
-    read_state: StateReader
 
 
 class Computation(Struct, frozen=True):
@@ -74,6 +37,8 @@ class Computation(Struct, frozen=True):
     include_anonymous: bool
     value: Callable[[Scope], Any]
     """An audience's is True or False, a trait's any JSON value or None."""
+    aggregations: tuple[Aggregation, ...]
+    """What it reads of the profile's states."""
 
 
 class Computations(Struct, frozen=True):
@@ -91,6 +56,10 @@ class Computations(Struct, frozen=True):
     """The same by key of a custom trait."""
     touched_by_identity: tuple[int, ...] = ()
     """The same when an anonymous profile becomes an identified one."""
+    context_keys: tuple[str, ...] = ()
+    """Keys of an event's context that are read somewhere."""
+    touched_by_time: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """The same by key of a computation that has come to a due time."""
 
 
 class _Entry(Struct, frozen=True):
@@ -99,7 +68,6 @@ class _Entry(Struct, frozen=True):
     path: str
     declared: Trait | Audience
     body: Node
-    reductions: tuple[Reduction, ...]
     reads: tuple[str, ...]
     """Keys of the traits it reads, of whatever class."""
 
@@ -145,6 +113,14 @@ def affected(
     return tuple(computations.order[place] for place in sorted(places))
 
 
+def due_at(computations: Computations, due: Iterable[str]) -> tuple[Computation, ...]:
+    """What can have changed when these computations have come to a due time, in order of evaluation."""
+    places: set[int] = set()
+    for key in due:
+        places.update(computations.touched_by_time.get(key, ()))
+    return tuple(computations.order[place] for place in sorted(places))
+
+
 def _entry(path: str, declared: Trait | Audience) -> _Entry | Problem:
     definition = parse_definition(declared.definition, path)
     if isinstance(definition, Problem):
@@ -152,14 +128,7 @@ def _entry(path: str, declared: Trait | Audience) -> _Entry | Problem:
     body = _body(definition, path, is_audience=isinstance(declared, Audience))
     if isinstance(body, Problem):
         return body
-    scalars = tuple(_scalars(body))
-    return _Entry(
-        path=path,
-        declared=declared,
-        body=body,
-        reductions=tuple(scalar for scalar in scalars if isinstance(scalar, Reduction)),
-        reads=tuple(sorted({scalar.path[0] for scalar in scalars if isinstance(scalar, TraitRef)})),
-    )
+    return _Entry(path=path, declared=declared, body=body, reads=tuple(sorted(trait_keys_of(body))))
 
 
 def _body(definition: Definition, path: str, *, is_audience: bool) -> Node | Problem:
@@ -172,23 +141,6 @@ def _body(definition: Definition, path: str, *, is_audience: bool) -> Node | Pro
     if not is_audience and not is_value:
         return Problem(path, "a trait needs a value, and this is a condition", "make it an audience")
     return body
-
-
-def _scalars(node: Node) -> Iterator[Scalar]:
-    """The values a definition reads; not those inside `where()`."""
-    match node:
-        case And(operands) | Or(operands):
-            for operand in operands:
-                yield from _scalars(operand)
-        case Not(operand):
-            yield from _scalars(operand)
-        case Comparison(left, _, right):
-            yield left
-            yield right
-        case Contains(scalar) | Exists(scalar) | Holds(scalar):
-            yield scalar
-        case _:
-            yield node
 
 
 def _circular(entries: list[_Entry]) -> frozenset[str]:
@@ -218,15 +170,13 @@ def _plan(entries: list[_Entry]) -> Computations:
     by_key = {entry.key: entry for entry in entries}
     reads = {entry.key: [key for key in entry.reads if key in by_key] for entry in entries}
     order = [by_key[key] for key in TopologicalSorter(reads).static_order()]
-    aggregations = {
-        aggregation.key: aggregation for entry in entries for aggregation in map(_aggregation, entry.reductions)
-    }
+    audience_keys = tuple(entry.key for entry in entries if entry.is_audience)
+    trait_keys = tuple(entry.key for entry in entries if not entry.is_audience)
+    computations = {entry.key: _computation(entry, trait_keys, audience_keys) for entry in entries}
+    aggregations = {it.key: it for entry in entries for it in computations[entry.key].aggregations}
     by_event: dict[str, tuple[Aggregation, ...]] = {}
     for aggregation in aggregations.values():
         by_event[aggregation.event] = (*by_event.get(aggregation.event, ()), aggregation)
-    audience_keys = tuple(entry.key for entry in entries if entry.is_audience)
-    trait_keys = tuple(entry.key for entry in entries if not entry.is_audience)
-    compiler = _Compiler(frozenset(trait_keys), frozenset(audience_keys))
     readers: dict[str, list[str]] = {}
     for entry in entries:
         for key in reads[entry.key]:
@@ -240,10 +190,12 @@ def _plan(entries: list[_Entry]) -> Computations:
     return Computations(
         trait_keys=trait_keys,
         audience_keys=audience_keys,
-        order=tuple(compiler.computation(entry) for entry in order),
+        order=tuple(computations[entry.key] for entry in order),
         aggregations_by_event=by_event,
         touched_by_event={
-            event: touched(entry.key for entry in entries if any(used.event == event for used in entry.reductions))
+            event: touched(
+                key for key, it in computations.items() if any(used.event == event for used in it.aggregations)
+            )
             for event in by_event
         },
         touched_by_custom={
@@ -251,78 +203,23 @@ def _plan(entries: list[_Entry]) -> Computations:
             for key in sorted({key for entry in entries for key in entry.reads if key not in by_key})
         },
         touched_by_identity=touched(entry.key for entry in entries if not entry.declared.include_anonymous),
+        context_keys=tuple(sorted({key for entry in entries for key in context_keys_of(entry.body)})),
+        touched_by_time={key: touched([key]) for key in by_key},
     )
 
 
-def _aggregation(reduction: Reduction) -> Aggregation:
-    return Aggregation(
-        key=aggregation_key(reduction),
-        event=reduction.event,
-        matches=None if reduction.where is None else compile_where(reduction.where),
-        reducer=reduction.reducer,
-        path=reduction.path,
+def _computation(entry: _Entry, trait_keys: Iterable[str], audience_keys: Iterable[str]) -> Computation:
+    compiler = Compiler(frozenset(trait_keys), frozenset(audience_keys))
+    body = entry.body
+    value: Callable[[Scope], Any]
+    if isinstance(body, Scalar):
+        value = compiler.scalar(body)
+    else:
+        value = compile_condition(body, compiler.operand, lambda scope: scope)
+    return Computation(
+        key=entry.key,
+        is_audience=entry.is_audience,
+        include_anonymous=entry.declared.include_anonymous,
+        value=value,
+        aggregations=tuple(compiler.found.values()),
     )
-
-
-def aggregation_key(reduction: Reduction) -> str:
-    """The key under which a profile keeps the state of this reduction; the same for the same canonical text."""
-    digest = base62(derive("aggregation", format_node(reduction)), _KEY_DIGITS)
-    return f"{reduction.reducer}:{digest}"
-
-
-def reducer_of(key: str) -> Reducer:
-    """The reducer that an aggregation key names."""
-    return cast("Reducer", key.partition(":")[0])
-
-
-class _Compiler(Struct, frozen=True):
-    """Knows which class a trait key is of: a declared one beats a custom trait of the same key."""
-
-    trait_keys: frozenset[str]
-    audience_keys: frozenset[str]
-
-    def computation(self, entry: _Entry) -> Computation:
-        body = entry.body
-        value = self.scalar(body) if isinstance(body, Scalar) else compile_condition(body, self.operand)
-        return Computation(entry.key, entry.is_audience, entry.declared.include_anonymous, value)
-
-    def operand(self, scalar: Scalar) -> Read[Scope]:
-        """Inside a condition a count of nothing is 0, so that "did not" can be said; elsewhere it is no value."""
-        read = self.scalar(scalar)
-        if not isinstance(scalar, Reduction) or scalar.reducer != "count":
-            return read
-        return lambda scope: read(scope) or 0
-
-    def scalar(self, scalar: Scalar) -> Read[Scope]:
-        match scalar:
-            case Literal(value):
-                return lambda _scope: value
-            case Reduction():
-                return _reduction_reader(scalar)
-            case TraitRef(path):
-                return self.trait(path)
-            case _:
-                raise AssertionError(scalar)  # the parser keeps property() inside where()
-
-    def trait(self, path: KeyPath) -> Read[Scope]:
-        key, rest = path[0], path[1:]
-        if key in self.audience_keys:
-            return lambda scope: lookup(scope.memberships.get(key, False), rest)
-        if key in self.trait_keys:
-            return lambda scope: lookup(scope.computed.get(key), rest)
-
-        def custom(scope: Scope) -> Any:
-            trait = scope.custom.get(key)
-            return None if trait is None else lookup(trait.value, rest)
-
-        return custom
-
-
-def _reduction_reader(reduction: Reduction) -> Read[Scope]:
-    key, reducer = aggregation_key(reduction), reduction.reducer
-
-    def read(scope: Scope) -> Any:
-        state = scope.states.get(key)
-        return None if state is None else scope.read_state(reducer, state)
-
-    return read

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterable
 from typing import Any, Final, NoReturn, cast
 
-from lark import Token, Tree
+from lark import Token
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 from msgspec import Struct
 
 from cdp_stream.errors import Problem
+from cdp_stream.language.arguments import (
+    Refused,
+    date_argument,
+    key_path,
+    named_argument,
+    no_argument,
+    number_of,
+    one_text,
+    positive_span,
+    refuse_name,
+    span_of,
+    unquoted,
+)
 from cdp_stream.language.grammar import PARSER
 from cdp_stream.language.nodes import (
     And,
+    Between,
     Comparison,
     Condition,
-    Contains,
+    ContextRef,
+    DateOperator,
+    DateTest,
     Definition,
     Exists,
     Holds,
-    KeyPath,
     Literal,
+    Membership,
     Node,
     Not,
     Operator,
@@ -31,9 +45,19 @@ from cdp_stream.language.nodes import (
     Reducer,
     Reduction,
     Scalar,
+    Session,
+    SpanOperator,
+    SpanTest,
+    TextOperator,
+    TextTest,
     TraitRef,
+    ValueType,
+    Window,
+    Within,
+    reductions_of,
+    tests_of,
 )
-from cdp_stream.language.values import NUMBER_TEXT_MAX, measure
+from cdp_stream.model.time import Duration
 
 PRIMARY_EXPRESSIONS_MAX: Final = 50
 """Comparisons in one definition, those inside `where()` counted."""
@@ -41,7 +65,11 @@ NESTING_MAX: Final = 100
 DEFINITION_LENGTH_MAX: Final = 10_000
 """Characters."""
 
-REDUCERS: Final[tuple[Reducer, ...]] = ("count", "sum", "avg", "min", "max", "first", "last")
+REDUCERS: Final[tuple[Reducer, ...]] = ("count", "sum", "avg", "min", "max", "first", "last", "mode", "unique")
+FILTERS: Final = ("where", "within", "between", "expires_after")
+MODE_MINIMUM: Final = 2
+"""How often a value must be seen to be the most frequent one, unless the definition says so."""
+MINIMUM_MAX: Final = 1_000_000
 _COMPARATORS: Final[dict[str, Operator]] = {
     "equals": "=",
     "differs": "!=",
@@ -50,18 +78,20 @@ _COMPARATORS: Final[dict[str, Operator]] = {
     "greater_than": ">",
     "at_least": ">=",
 }
-_TESTS: Final = (*_COMPARATORS, "contains", "exists")
+_TEXT_TESTS: Final[tuple[TextOperator, ...]] = ("contains", "omits", "starts_with", "ends_with")
+_DATE_TESTS: Final[tuple[DateOperator, ...]] = ("before_date", "after_date")
+_SPAN_TESTS: Final[tuple[SpanOperator, ...]] = ("within_last", "within_next", "before_last", "after_next")
+_TESTS: Final = (*_COMPARATORS, *_TEXT_TESTS, "one_of", "none_of", *_DATE_TESTS, *_SPAN_TESTS, "exists", "absent")
 _OPERATORS: Final = tuple(_COMPARATORS.values())
-_FUNCTIONS: Final = ("event", "trait", "property")
-_SUPPORTED: Final = (*_FUNCTIONS, "where", *REDUCERS, *_TESTS)
+_FUNCTIONS: Final = ("event", "trait", "property", "context")
+_SUPPORTED: Final = (*_FUNCTIONS, *FILTERS, *REDUCERS, *_TESTS)
+_VALUE_TYPES: Final[dict[str, tuple[ValueType, ...]]] = {
+    "min": ("string", "number"),
+    "max": ("string", "number"),
+    "mode": ("string", "number", "array"),
+}
 
-NOT_YET: Final = frozenset(
-    [
-        *("ANY", "ALL", "entity", "context", "sources", "within", "between", "expires_after", "mode", "unique"),
-        *("one_of", "none_of", "omits", "starts_with", "ends_with", "absent", "before_date", "after_date"),
-        *("within_last", "within_next", "before_last", "after_next"),
-    ]
-)
+UNSUPPORTED: Final = frozenset(["entity", "sources"])
 """Names of the documented language that are recognised and refused."""
 
 _TERMINALS: Final = {
@@ -76,16 +106,6 @@ _TERMINALS: Final = {
     "_OR": "OR",
     "$END": "the end",
 }
-_ESCAPED: Final = re.compile(r"""\\(['"\\])""")
-_SEPARATOR: Final = re.compile(r"(?<!\\)\.")
-_LITERAL_DOT: Final = re.compile(r"\\+\.")
-
-
-class _Refused(Exception):
-    def __init__(self, at: Any, message: str, suggestion: str | None = None) -> None:
-        at = at.meta if isinstance(at, Tree) else at
-        super().__init__(f"line {at.line}, column {at.column}: {message}")
-        self.suggestion = suggestion
 
 
 class _Vector(Struct, frozen=True):
@@ -93,10 +113,13 @@ class _Vector(Struct, frozen=True):
 
     event: str
     where: tuple[Condition, ...] = ()
+    window: Window | None = None
+    within_parent: Duration | None = None
 
 
 class _Place(Struct, frozen=True):
-    in_where: bool = False
+    level: int = 0
+    """How many `where()` stand around."""
     depth: int = 0
 
 
@@ -110,7 +133,7 @@ def parse_definition(text: str, path: str) -> Definition | Problem:
         body = _build(PARSER.parse(text), _Place())
     except UnexpectedInput as error:
         return _syntax_problem(error, text, path)
-    except _Refused as refused:
+    except Refused as refused:
         return Problem(path, str(refused), refused.suggestion)
     count = primary_expressions(body)
     if count > PRIMARY_EXPRESSIONS_MAX:
@@ -121,23 +144,9 @@ def parse_definition(text: str, path: str) -> Definition | Problem:
 
 def primary_expressions(node: Node) -> int:
     """How many comparisons the node holds, those inside `where()` counted; a value standing alone is one."""
-    match node:
-        case And(operands) | Or(operands):
-            return sum(primary_expressions(operand) for operand in operands)
-        case Not(operand):
-            return primary_expressions(operand)
-        case Comparison(left, _, right):
-            return 1 + _inside_where(left) + _inside_where(right)
-        case Contains(scalar) | Exists(scalar):
-            return 1 + _inside_where(scalar)
-        case Holds():
-            return 1
-        case _:
-            return 1 + _inside_where(node)
-
-
-def _inside_where(scalar: Scalar) -> int:
-    return primary_expressions(scalar.where) if isinstance(scalar, Reduction) and scalar.where is not None else 0
+    inside = [reduction.where for reduction in reductions_of(node) if reduction.where is not None]
+    own = 1 if isinstance(node, Scalar) else len(tests_of(node))
+    return own + sum(len(tests_of(where)) for where in inside)
 
 
 def _syntax_problem(error: UnexpectedInput, text: str, path: str) -> Problem:
@@ -160,10 +169,10 @@ def _syntax_problem(error: UnexpectedInput, text: str, path: str) -> Problem:
 
 
 def _build(node: Any, place: _Place) -> Node:
-    """A tree of the grammar as a node. Raises _Refused."""
+    """A tree of the grammar as a node. Raises Refused."""
     if place.depth >= NESTING_MAX:
-        raise _Refused(node, f"the definition is nested more than {NESTING_MAX} deep")
-    inner = _Place(place.in_where, place.depth + 1)
+        raise Refused(node, f"the definition is nested more than {NESTING_MAX} deep")
+    inner = _Place(place.level, place.depth + 1)
     match node.data:
         case "disjunction":
             return Or(tuple(_flat(Or, (_condition(child, inner) for child in node.children))))
@@ -173,11 +182,11 @@ def _build(node: Any, place: _Place) -> Node:
             return Not(_condition(node.children[0], inner))
         case "quantified":
             word = node.children[0]
-            raise _Refused(word, f"{word.upper()} is not supported yet", "it is for account audiences")
+            raise Refused(word, f"{word.upper()} stands in definitions of accounts only", "leave it out for users")
         case "comparison":
             left, operator, right = node.children
             if operator not in _OPERATORS:
-                raise _Refused(operator, f"unknown comparison {str(operator)!r}", _nearest_operator(operator))
+                raise Refused(operator, f"unknown comparison {str(operator)!r}", _nearest_operator(operator))
             return Comparison(_scalar(left, inner), operator.value, _scalar(right, inner))
         case _:
             return _chain(node, inner)
@@ -193,10 +202,10 @@ def _flat(kind: type[And | Or], operands: Iterable[Condition]) -> Iterable[Condi
 
 def _condition(node: Any, place: _Place) -> Condition:
     built = _build(node, place)
-    if isinstance(built, TraitRef | PropertyRef):
+    if isinstance(built, TraitRef | PropertyRef | ContextRef):
         return Holds(built)
     if isinstance(built, Literal | Reduction):
-        raise _Refused(node, "this is a value; a condition is expected here", "compare it, such as `… >= 1`")
+        raise Refused(node, "this is a value; a condition is expected here", "compare it, such as `… >= 1`")
     return built
 
 
@@ -204,7 +213,7 @@ def _scalar(node: Any, place: _Place) -> Scalar:
     built = _build(node, place)
     if isinstance(built, Scalar):
         return built
-    raise _Refused(node, "this is a condition; a value is expected here", "a number, a text, trait('k') …")
+    raise Refused(node, "this is a condition; a value is expected here", "a number, a text, trait('k') …")
 
 
 def _chain(node: Any, place: _Place) -> Node:
@@ -218,7 +227,7 @@ def _chain(node: Any, place: _Place) -> Node:
         name, arguments = method.children[1], _arguments(method.children[2:])
         value = _method(value, name, arguments, place)
     if isinstance(value, _Vector):
-        raise _Refused(node, f"event({value.event!r}) alone is no value", "end it with a reducer, such as .count()")
+        raise Refused(node, f"event({value.event!r}) alone is no value", "end it with a reducer, such as .count()")
     return value
 
 
@@ -229,15 +238,15 @@ def _arguments(rest: list[Any]) -> list[Any]:
 def _primary(node: Any, place: _Place) -> Node | _Vector:
     match node.data:
         case "number":
-            return Literal(_number(node.children[0]))
+            return Literal(number_of(node.children[0]))
         case "string":
-            return Literal(_unquoted(node.children[0]))
+            return Literal(unquoted(node.children[0]))
         case "word":
             return _word(node.children[0])
         case "call":
             return _call(node.children[0], _arguments(node.children[1:]), place)
         case "array" | "duration" | "named" | "typed":
-            raise _Refused(node, "this cannot stand here; a value is expected")
+            raise Refused(node, "this cannot stand here; a value is expected")
         case _:
             return _build(node, place)
 
@@ -249,131 +258,172 @@ def _word(word: Token) -> Literal:
         case "false":
             return Literal(value=False)
         case "null":
-            raise _Refused(word, "null cannot be compared with", "use .exists() or NOT ….exists()")
+            raise Refused(word, "null cannot be compared with", "use .exists() or NOT ….exists()")
         case _:
             hint = f"write {str(word)!r} in quotes, or {word}(…)"
-            raise _Refused(word, f"unexpected word {str(word)!r}", hint)
+            raise Refused(word, f"unexpected word {str(word)!r}", hint)
 
 
 def _call(name: Token, arguments: list[Any], place: _Place) -> Scalar | _Vector:
     if name not in _FUNCTIONS:
-        _refuse_name(name, (*_FUNCTIONS,))
-    if place.in_where and name != "property":
-        raise _Refused(name, f"{name}() inside where() is not supported yet")
+        _refuse(name, _FUNCTIONS)
     if name == "event":
-        return _Vector(_one_text(name, arguments))
+        return _Vector(one_text(name, arguments))
     if name == "trait":
-        return TraitRef(_key_path(name, _one_text(name, arguments)))
-    if not place.in_where:
-        raise _Refused(name, "property() has a meaning only inside where() or a reducer")
-    return PropertyRef(_key_path(name, _one_text(name, arguments)))
+        return TraitRef(key_path(name, one_text(name, arguments)))
+    if not place.level:
+        raise Refused(name, f"{name}() has a meaning only inside where() or a reducer")
+    if name == "context":
+        return ContextRef(key_path(name, one_text(name, arguments)))
+    parent = named_argument(arguments, "parent")
+    if parent is None:
+        return PropertyRef(key_path(name, one_text(name, arguments)))
+    if place.level == 1:
+        raise Refused(name, "property(parent: …) has a meaning only in a where() inside another where()")
+    return PropertyRef(key_path(name, one_text(name, [parent])), parent=True)
 
 
 def _method(value: Node | _Vector, name: Token, arguments: list[Any], place: _Place) -> Node | _Vector:
     if isinstance(value, _Vector):
         return _of_events(value, name, arguments, place)
-    if name in REDUCERS or name == "where":
-        raise _Refused(name, f"{name}() applies to event('…')")
+    if name == "count" and isinstance(value, Reduction) and value.reducer == "unique" and not value.counted:
+        no_argument(name, arguments)
+        return _counted(value)
+    if name in REDUCERS or name in FILTERS:
+        raise Refused(name, f"{name}() applies to event('…')")
     if name not in _TESTS:
-        _refuse_name(name, _TESTS)
+        _refuse(name, _TESTS)
     if not isinstance(value, Scalar):
-        raise _Refused(name, f"{name}() applies to a value, and this is a condition", "join conditions with AND, OR")
+        raise Refused(name, f"{name}() applies to a value, and this is a condition", "join conditions with AND, OR")
     return _tested(value, name, arguments, place)
 
 
+def _counted(unique: Reduction) -> Reduction:
+    return Reduction(
+        unique.event, unique.where, "unique", unique.path, unique.window, unique.within_parent, counted=True
+    )
+
+
 def _of_events(vector: _Vector, name: Token, arguments: list[Any], place: _Place) -> Node | _Vector:
-    if name == "where":
+    if name in FILTERS:
         return _filtered(vector, name, arguments, place)
     if name in REDUCERS:
         return _reduced(vector, name, arguments)
     if name not in _TESTS:
-        _refuse_name(name, ("where", *REDUCERS))
-    raise _Refused(name, f"{name}() needs a value", f"reduce the events first, such as .count().{name}(…)")
+        _refuse(name, (*FILTERS, *REDUCERS))
+    raise Refused(name, f"{name}() needs a value", f"reduce the events first, such as .count().{name}(…)")
 
 
 def _tested(value: Scalar, name: Token, arguments: list[Any], place: _Place) -> Condition:
-    if name == "exists":
-        if arguments:
-            raise _Refused(name, "exists() takes no argument")
-        return Exists(value)
-    if name == "contains":
-        return Contains(value, _texts(name, arguments))
+    if name in ("exists", "absent"):
+        no_argument(name, arguments)
+        return Exists(value, negated=name == "absent")
+    if name in ("one_of", "none_of"):
+        return Membership(value, _options(name, arguments, place), negated=name == "none_of")
+    if name in _TEXT_TESTS:
+        return TextTest(value, cast("TextOperator", str(name)), _options(name, arguments, place))
     if len(arguments) != 1:
-        raise _Refused(name, f"{name}() takes one value, not {len(arguments)}")
+        raise Refused(name, f"{name}() takes one value, not {len(arguments)}")
+    if name in _DATE_TESTS:
+        return DateTest(value, cast("DateOperator", str(name)), date_argument(name, arguments))
+    if name in _SPAN_TESTS:
+        return SpanTest(value, cast("SpanOperator", str(name)), span_of(name, arguments[0]))
     return Comparison(value, _COMPARATORS[name], _scalar(arguments[0], place))
 
 
+def _options(name: Token, arguments: list[Any], place: _Place) -> tuple[Scalar, ...]:
+    """The values of `contains('a', 'b')` or `one_of(['a', 'b'])`; texts where texts are looked into."""
+    if len(arguments) == 1 and arguments[0].data == "array":
+        arguments = _arguments(arguments[0].children)
+    if not arguments:
+        raise Refused(name, f"{name}() takes one value or more", f"{name}('…', '…')")
+    options = tuple(_scalar(argument, place) for argument in arguments)
+    for option, argument in zip(options, arguments, strict=True):
+        if name in _TEXT_TESTS and isinstance(option, Literal) and not isinstance(option.value, str):
+            raise Refused(argument, f"{name}() takes texts in quotes", f"{name}('…', '…')")
+        if isinstance(option, Reduction):
+            raise Refused(argument, f"{name}() takes constants, trait() and property()")
+    return options
+
+
 def _filtered(vector: _Vector, name: Token, arguments: list[Any], place: _Place) -> _Vector:
+    if name == "where":
+        if len(arguments) != 1:
+            raise Refused(name, f"where() takes one condition, not {len(arguments)}", "join them with AND")
+        condition = _condition(arguments[0], _Place(place.level + 1, place.depth))
+        return _Vector(vector.event, (*vector.where, *_flat(And, [condition])), vector.window, vector.within_parent)
+    parent = named_argument(arguments, "parent")
+    if name == "within" and parent is not None:
+        if not place.level:
+            raise Refused(name, "within(parent: …) has a meaning only inside where()", "within(7 days)")
+        if vector.within_parent is not None:
+            raise Refused(name, "within(parent: …) is given twice")
+        return _Vector(vector.event, vector.where, vector.window, positive_span(name, parent))
+    if vector.window is not None:
+        raise Refused(name, "the events have a time window already", "one of within(), between(), expires_after()")
+    return _Vector(vector.event, vector.where, _window(name, arguments, place), vector.within_parent)
+
+
+def _window(name: Token, arguments: list[Any], place: _Place) -> Window:
+    if name == "between":
+        if len(arguments) != 2:
+            raise Refused(
+                name, f"between() takes two lengths of time, not {len(arguments)}", "between(30 days, 90 days)"
+            )
+        near, far = span_of(name, arguments[0]), positive_span(name, arguments[1])
+        if near >= far:
+            raise Refused(arguments[1], "the second length of between() must be the longer one")
+        return Between(near, far)
     if len(arguments) != 1:
-        raise _Refused(name, f"where() takes one condition, not {len(arguments)}", "join them with AND")
-    condition = _condition(arguments[0], _Place(in_where=True, depth=place.depth))
-    return _Vector(vector.event, (*vector.where, *_flat(And, [condition])))
+        raise Refused(name, f"{name}() takes one length of time, not {len(arguments)}", f"{name}(7 days)")
+    span = positive_span(name, arguments[0])
+    if name == "within":
+        return Within(span)
+    if place.level:
+        raise Refused(name, "expires_after() cannot stand inside where()", "within(parent: …)")
+    return Session(span)
 
 
 def _reduced(vector: _Vector, name: Token, arguments: list[Any]) -> Reduction:
     where = None if not vector.where else vector.where[0] if len(vector.where) == 1 else And(vector.where)
     reducer = cast("Reducer", str(name))
     if reducer == "count":
-        if arguments:
-            raise _Refused(name, "count() takes no argument", "filter with where() before it")
-        return Reduction(vector.event, where, reducer, None)
+        no_argument(name, arguments, "filter with where() before it")
+        return Reduction(vector.event, where, reducer, None, vector.window, vector.within_parent)
+    minimum: int | None = None
+    if reducer == "mode":
+        minimum = MODE_MINIMUM if len(arguments) < 2 else _minimum(arguments[1])
+        arguments = [*arguments[:1], *arguments[2:]]
     if len(arguments) != 1:
-        raise _Refused(name, f"{name}() takes one property, not {len(arguments)}", f"{name}(property('p'))")
-    argument = arguments[0]
+        raise Refused(name, f"{name}() takes one property, not {len(arguments)}", f"{name}(property('p'))")
+    argument, value_type = arguments[0], None
     if argument.data == "typed":
-        raise _Refused(argument, f"{name}(… as {argument.children[1]}) is not supported yet")
+        value_type = _value_type(name, argument.children[1])
+        argument = argument.children[0]
+    at, inner = name, [argument]
     if argument.data == "call" and argument.children[0] == "property":
-        name, arguments = argument.children[0], _arguments(argument.children[1:])
-    return Reduction(vector.event, where, reducer, _key_path(name, _one_text(name, arguments)))
+        at, inner = argument.children[0], _arguments(argument.children[1:])
+    path = key_path(at, one_text(at, inner))
+    return Reduction(vector.event, where, reducer, path, vector.window, vector.within_parent, value_type, minimum)
 
 
-def _one_text(name: Token, arguments: list[Any]) -> str:
-    for argument in arguments:
-        if argument.data == "named":
-            raise _Refused(argument, f"{name}({argument.children[0]}: …) is not supported yet")
-    if len(arguments) != 1 or arguments[0].data != "string":
-        raise _Refused(name, f"{name}() takes one text in quotes", f"{name}('…')")
-    text = _unquoted(arguments[0].children[0])
-    if not text:
-        raise _Refused(name, f"{name}('') names nothing")
-    return text
-
-
-def _texts(name: Token, arguments: list[Any]) -> tuple[str, ...]:
-    if not arguments or any(argument.data != "string" for argument in arguments):
-        raise _Refused(name, f"{name}() takes texts in quotes", f"{name}('…', '…')")
-    return tuple(_unquoted(argument.children[0]) for argument in arguments)
-
-
-def _key_path(at: Token, text: str) -> KeyPath:
-    path = tuple(_LITERAL_DOT.sub(".", key) for key in _SEPARATOR.split(text))
-    if "$" in path:
-        raise _Refused(at, "'$' (each element of an array) is not supported yet")
-    if "" in path:
-        raise _Refused(at, f"{text!r} has an empty key between its dots", "a dot inside a key is written \\.")
-    return path
-
-
-def _number(token: Token) -> int | float:
-    plain = str(token) if len(token) <= NUMBER_TEXT_MAX else "inf"
-    number = measure(int(plain) if plain.lstrip("-").isdecimal() else float(plain))
-    if number is None:
-        raise _Refused(token, f"{token} is too long or too large a number")
+def _minimum(argument: Any) -> int:
+    number = number_of(argument.children[0]) if argument.data == "number" else None
+    if not isinstance(number, int) or not 1 <= number <= MINIMUM_MAX:
+        raise Refused(argument, "mode() takes a whole number above zero as the least frequency", "mode('p', 2)")
     return number
 
 
-def _unquoted(token: Token) -> str:
-    return _ESCAPED.sub(r"\1", token[1:-1])
+def _value_type(name: Token, word: Token) -> ValueType:
+    allowed = _VALUE_TYPES.get(str(name), ())
+    if str(word) not in allowed:
+        hint = f"it knows: {', '.join(f'as {known}' for known in allowed)}" if allowed else None
+        raise Refused(word, f"{name}() cannot be taken 'as {word}'", hint)
+    return cast("ValueType", str(word))
 
 
-def _refuse_name(name: Token, allowed: tuple[str, ...]) -> NoReturn:
-    if name in NOT_YET:
-        raise _Refused(name, f"{name}() is not supported yet")
-    if name in _SUPPORTED:
-        raise _Refused(name, f"{name}() cannot stand here", f"here are known: {', '.join(allowed)}")
-    close = difflib.get_close_matches(name.lower(), [*allowed, *sorted(NOT_YET)], n=1)
-    hint = f"did you mean {close[0]}()?" if close else f"here are known: {', '.join(allowed)}"
-    raise _Refused(name, f"unknown name {str(name)!r}", hint)
+def _refuse(name: Token, allowed: tuple[str, ...]) -> NoReturn:
+    refuse_name(name, allowed, _SUPPORTED, UNSUPPORTED)
 
 
 def _nearest_operator(operator: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from math import isfinite
 from typing import Any, Final
 
 import orjson
 
 from cdp_stream.language.nodes import KeyPath, Operator
+from cdp_stream.model.time import Instant, parse_instant
 
 INTEGER_MIN: Final = -(2**63)
 INTEGER_MAX: Final = 2**64 - 1
@@ -18,6 +20,12 @@ INTEGER_MAX: Final = 2**64 - 1
 NUMBER_TEXT_MAX: Final = 64
 """Characters; longer text is never read as a number."""
 
+ELEMENT: Final = "$"
+"""In a key path: each element of the array that stands there."""
+
+_DATE_TEXT: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})\Z"
+)
 _NUMBER_TEXT: Final = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?\Z")
 
 
@@ -28,6 +36,41 @@ def lookup(value: Any, path: KeyPath) -> Any:
             return None
         value = value.get(key)
     return value
+
+
+class Many(tuple[Any, ...]):
+    """The values that a path with `$` leads to: a test of it is a test of each."""
+
+    __slots__ = ()
+
+
+def lookup_each(value: Any, path: KeyPath) -> Many:
+    """What stands at `path`, with each element of an array where the path says `$`. Missing values are left out."""
+    found = [value]
+    for key in path:
+        if key == ELEMENT:
+            found = [element for array in found if type(array) is list for element in array]
+        else:
+            found = [inside.get(key) for inside in found if type(inside) is dict]
+    return Many(one for one in found if one is not None)
+
+
+@lru_cache(maxsize=16_384)
+def _date_of_text(text: str) -> Instant | None:
+    if _DATE_TEXT.match(text) is None:
+        return None
+    try:
+        return parse_instant(text)
+    except ValueError:
+        return None
+
+
+def date_of(value: Any) -> Instant | None:
+    """A full ISO-8601 timestamp with its offset as an instant; None for everything else.
+
+    Dates without time or offset are not dates here ("engage/audiences").
+    """
+    return _date_of_text(value) if type(value) is str and len(value) <= NUMBER_TEXT_MAX else None
 
 
 def measure(value: Any) -> int | float | None:
@@ -72,7 +115,7 @@ def text_of(value: Any) -> str:
     return orjson.dumps(value if number is None else number, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def _number_of(value: Any) -> int | float | None:
+def number_of(value: Any) -> int | float | None:
     """A number, or text that reads as one."""
     kind = type(value)
     if kind is int or kind is float:
@@ -86,24 +129,25 @@ def _number_of(value: Any) -> int | float | None:
     return number if isfinite(number) else None
 
 
-def _equal(left: Any, right: Any) -> bool:
+def equal(left: Any, right: Any) -> bool:
+    """The `=` of the language."""
     # Two texts are equal when they are the same text: '007' is not '7'. A text and a number meet as numbers.
     if type(left) is not str or type(right) is not str:
-        one, other = _number_of(left), _number_of(right)
+        one, other = number_of(left), number_of(right)
         if one is not None and other is not None:
             return one == other
     return text_of(left) == text_of(right)
 
 
 def _less(left: Any, right: Any) -> bool:
-    one, other = _number_of(left), _number_of(right)
+    one, other = number_of(left), number_of(right)
     if one is not None and other is not None:
         return one < other
     return text_of(left) < text_of(right)
 
 
 def _differs(left: Any, right: Any) -> bool:
-    return not _equal(left, right)
+    return not equal(left, right)
 
 
 def _less_or_equal(left: Any, right: Any) -> bool:
@@ -119,7 +163,7 @@ def _greater_or_equal(left: Any, right: Any) -> bool:
 
 
 COMPARE: Final[dict[Operator, Callable[[Any, Any], bool]]] = {
-    "=": _equal,
+    "=": equal,
     "!=": _differs,
     "<": _less,
     "<=": _less_or_equal,

@@ -37,6 +37,8 @@ class ProfileEvent(Change, frozen=True, kw_only=True, tag="event", omit_defaults
     name: str | None = None
     properties: Any = None
     """A dict, or None for none."""
+    context: Any = None
+    """The parts of the context that definitions read: a dict, or None for none."""
     traits: Any = None
     """Custom traits to fold: a dict, or None for none."""
     created: Instant | None = None

@@ -12,8 +12,8 @@ class Store(Protocol):
     def get(self, key: bytes) -> bytes | None:
         """The value of `key`, or None."""
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """All pairs whose key begins with `prefix`, in byte order of the key."""
+    def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """All pairs whose key begins with `prefix`, in byte order of the key, from the key `start` on."""
 
     def commit(self, changes: Mapping[bytes, bytes | None]) -> None:
         """Apply all changes or none; None deletes."""

@@ -47,10 +47,17 @@ class ProfileState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Last value of each computed trait that has one (or had one: then None)."""
     memberships: dict[str, bool] = field(default_factory=dict)
     """Audience key to membership, for audiences ever evaluated true."""
+    dues: dict[str, Instant] = field(default_factory=dict)
+    """Key of a computation to the earliest instant at which time alone may change it."""
     open: dict[str, dict[str, tuple[Combination, ...]]] = field(default_factory=dict)
     """Destination to audience key to combinations told entered and not yet exited."""
     told: dict[str, dict[str, tuple[tuple[Combination, Any], ...]]] = field(default_factory=dict)
     """Destination to computed trait key to combinations and the last value each was told."""
+
+    @property
+    def due(self) -> Instant | None:
+        """The earliest instant at which time alone may change anything, or None for never."""
+        return min(self.dues.values()) if self.dues else None
 
 
 class Cause(Struct, frozen=True):
@@ -61,6 +68,7 @@ class Cause(Struct, frozen=True):
     time: Instant
     now: Instant
     message_id: str
+    """Empty when no message is the cause: a due time."""
     seq: str
 
 
@@ -105,3 +113,5 @@ class ProfileUpdate(Struct, frozen=True):
 
     profile: ProfileState
     outputs: tuple[Output, ...] = ()
+    full: tuple[str, ...] = ()
+    """Kinds of states that are at their limit (`docs/traits.md`), once for each."""

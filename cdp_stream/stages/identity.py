@@ -127,7 +127,9 @@ class IdentityStage:
     def put_in_force(self, topology: CompiledTopology) -> None:
         """Decide by this topology from now on."""
         self.topology = topology
-        if self._make_short_cut is not None:
+        self.short_cut = None
+        # The short cut passes over the context, which some definitions read.
+        if self._make_short_cut is not None and not topology.computations.context_keys:
             graph = self.graph
             self.short_cut = self._make_short_cut(
                 topology.identity, graph.known_users, graph.first_seen, topology.dedupe_horizon, self.partitions
@@ -252,7 +254,7 @@ class _Work:
             self._dead_letter(number, record, DeadLetter("no_identifiers", None, NO_IDENTIFIERS))
             return
         self.tally["event", event.type] += 1
-        for change in changes_of(event, outcome, self.index, number, now):
+        for change in changes_of(event, outcome, self.index, number, now, topology.computations.context_keys):
             self._put(partition_of(change.profile_id, self.stage.partitions), change)
         self._observe("resolved", record, (event, outcome))
 

@@ -11,6 +11,8 @@ from msgspec import Struct
 from cdp_stream.model.ids import ProfileId
 from cdp_stream.model.ports import Store
 from cdp_stream.model.profile import ProfileState
+from cdp_stream.model.time import Instant
+from cdp_stream.stages.due_index import DueIndex
 
 _PROFILE: Final = b"p"
 _HISTORY: Final = b"h"
@@ -23,6 +25,9 @@ HISTORY_MAX: Final = 1_000
 _HISTORY_SLACK: Final = 100
 """After how many additions to one profile its history is cut to the limit, so that cutting is rare."""
 CACHE_PROFILES_MAX: Final = 100_000
+_NEW_PROFILE_BYTES: Final = 500
+_KEY_BYTES: Final = 50
+"""What is reckoned for a profile before it was ever written, and for a key, when a step's size is measured."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_profile = msgspec.msgpack.Decoder(ProfileState).decode
@@ -45,6 +50,11 @@ class ProfileDraft:
         self._writes: dict[bytes, bytes | None] = {}
         self._history: dict[ProfileId, dict[bytes, bytes | None]] = {}
         self._added: dict[ProfileId, int] = {}
+        self._due = DueIndex(store)
+        self._parked = {ProfileId(key[len(_QUEUE_ENDS) :].decode()) for key, _ in store.scan(_QUEUE_ENDS)}
+        self._sizes: dict[ProfileId, int] = {}
+        self.bytes_pending = 0
+        """About how many bytes the step has to write so far."""
 
     def get(self, profile_id: ProfileId) -> ProfileState | None:
         """The profile, or None."""
@@ -53,12 +63,37 @@ class ProfileDraft:
             raw = self._read(_PROFILE + profile_id.encode())
             if raw is not None:
                 profile = self._cache[profile_id] = _decode_profile(raw)
+                self._sizes[profile_id] = len(raw)
+                self._due.known(profile_id, None if profile_id in self._parked else profile.due)
         return profile
 
     def put(self, profile: ProfileState) -> None:
         """Replace the profile."""
-        self._cache[profile.id] = profile
-        self._touched.add(profile.id)
+        profile_id = profile.id
+        self._cache[profile_id] = profile
+        if profile_id not in self._touched:
+            self._touched.add(profile_id)
+            self.bytes_pending += self._sizes.get(profile_id, _NEW_PROFILE_BYTES)
+        if profile_id not in self._parked:
+            self._due.move(profile_id, profile.due, self._writes)
+
+    def next_due(self, until: Instant) -> tuple[Instant, ProfileId] | None:
+        """The first due time at or before `until` of a profile that is not parked, by instant, then profile id."""
+        return self._due.next(until)
+
+    def due_passed(self, instant: Instant) -> None:
+        """Nothing is due at or before this instant any more."""
+        self._due.passed(instant)
+
+    def ids_after(self, profile_id: str) -> Iterator[ProfileId]:
+        """Ids of the committed profiles that come after this one, in order."""
+        start = _PROFILE + profile_id.encode() + b"\0"
+        for key, _ in self._store.scan(_PROFILE, start):
+            yield ProfileId(key[len(_PROFILE) :].decode())
+
+    def parked_ids(self) -> list[ProfileId]:
+        """The profiles that wait for shipments, in order."""
+        return sorted(self._parked)
 
     def all_profiles(self) -> Iterator[ProfileState]:
         """Every profile that was committed, by id."""
@@ -67,6 +102,7 @@ class ProfileDraft:
 
     def redirect(self, profile_id: ProfileId, into: ProfileId) -> None:
         """The profile is now part of `into`: its state goes, a redirect stays."""
+        self._due.move(profile_id, None, self._writes)
         self._cache.pop(profile_id, None)
         self._touched.discard(profile_id)
         self._writes[_PROFILE + profile_id.encode()] = None
@@ -77,6 +113,7 @@ class ProfileDraft:
 
     def add_history(self, profile_id: ProfileId, seq: int, message_id: str) -> None:
         """Remember that an event of this message id belongs to the profile."""
+        self.bytes_pending += len(message_id) + _KEY_BYTES
         mine = self._history.setdefault(profile_id, {})
         mine[_HISTORY + profile_id.encode() + seq.to_bytes(8, "big")] = message_id.encode()
         added = self._added.get(profile_id, 0) + 1
@@ -93,11 +130,15 @@ class ProfileDraft:
 
     def is_parked(self, profile_id: ProfileId) -> bool:
         """Does the profile wait for shipments?"""
-        ends = self._ends(profile_id)
-        return ends is not None and ends.first < ends.next
+        return profile_id in self._parked
 
     def park(self, profile_id: ProfileId, raw: bytes) -> None:
         """Append to the profile's queue."""
+        if profile_id not in self._parked:
+            self.get(profile_id)
+            self._due.move(profile_id, None, self._writes)
+            self._parked.add(profile_id)
+        self.bytes_pending += len(raw) + _KEY_BYTES
         ends = self._ends(profile_id) or QueueEnds(0, 0)
         self._writes[_queue_key(profile_id, ends.next)] = raw
         self._writes[_QUEUE_ENDS + profile_id.encode()] = _encode(QueueEnds(ends.first, ends.next + 1))
@@ -124,6 +165,10 @@ class ProfileDraft:
         self._writes[_queue_key(profile_id, ends.first)] = None
         rest = QueueEnds(ends.first + 1, ends.next)
         self._writes[_QUEUE_ENDS + profile_id.encode()] = _encode(rest) if rest.first < rest.next else None
+        if rest.first == rest.next:
+            self._parked.discard(profile_id)
+            profile = self.get(profile_id)
+            self._due.move(profile_id, None if profile is None else profile.due, self._writes)
 
     def put_piece(self, absorbed: ProfileId, piece: int, pieces: int, data: bytes) -> None:
         """Keep one piece of a shipment until its survivor takes it in."""
@@ -151,24 +196,30 @@ class ProfileDraft:
 
     def parked_count(self) -> int:
         """How many profiles wait for shipments."""
-        return sum(1 for _ in self._store.scan(_QUEUE_ENDS))
+        return len(self._parked)
 
     def take_writes(self) -> dict[bytes, bytes | None]:
         """The step's changes: every touched profile once."""
         writes = self._writes
         for profile_id in sorted(self._touched):
-            writes[_PROFILE + profile_id.encode()] = _encode(self._cache[profile_id])
+            raw = _encode(self._cache[profile_id])
+            self._sizes[profile_id] = len(raw)
+            writes[_PROFILE + profile_id.encode()] = raw
         for history in self._history.values():
             writes.update(history)
         self._touched, self._writes, self._history = set(), {}, {}
+        self.bytes_pending = 0
         return writes
 
-    def trim_caches(self) -> None:
-        """Keep the cache within bounds. Only after a commit: until then it holds what the store has not."""
+    def committed(self) -> None:
+        """The changes that were handed over stand in the store; the cache is held to its bounds."""
+        self._due.committed()
         if len(self._cache) > CACHE_PROFILES_MAX:
             for key in list(self._cache)[: len(self._cache) // 2]:
                 del self._cache[key]
                 self._added.pop(key, None)
+                self._sizes.pop(key, None)
+                self._due.forget(key)
 
     def _ends(self, profile_id: ProfileId) -> QueueEnds | None:
         raw = self._read(_QUEUE_ENDS + profile_id.encode())

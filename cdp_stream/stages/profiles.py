@@ -1,4 +1,11 @@
-"""The profile stage: one message of profile changes, or one piece of a shipment, becomes one step of a partition.
+"""The profile stage: one message of profile changes, or one piece of a shipment, becomes steps of a partition.
+
+Mostly one step. Where a message asks for more than a step may hold (a million due times at one clock, a new topology
+version for every profile), it is cut: each step ends with a cursor in the barrier, and the same message is offered
+again until its step says `done`.
+
+Time: a due time fires at its own instant, before the next change of its profile, or when a clock passes it, whichever
+comes first in the log. What it tells does not depend on which of them it was.
 
 A merge reaches two partitions. The absorbed profile's partition ships its whole state to the survivor's; from
 `absorbs` on, the survivor *parks*: whatever concerns it waits in the state, in order, until everything it absorbs has
@@ -9,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 from msgspec import Struct, field
@@ -27,9 +34,17 @@ from cdp_stream.model.change import (
 )
 from cdp_stream.model.ids import ProfileId
 from cdp_stream.model.ports import Store
-from cdp_stream.model.profile import Cause, ProfileState
+from cdp_stream.model.profile import Cause, ProfileState, ProfileUpdate
 from cdp_stream.model.time import Instant
-from cdp_stream.pipeline import CompiledTopology, absorb_profiles, compile_topology, leave_profile, update_profile
+from cdp_stream.pipeline import (
+    CompiledTopology,
+    absorb_profiles,
+    compile_topology,
+    fire_due,
+    leave_profile,
+    reconsider,
+    update_profile,
+)
 from cdp_stream.stages.identity import BARRIER_KEY, load_topology_version, topology_write
 from cdp_stream.stages.profile_states import ProfileDraft
 from cdp_stream.stages.records import SHIPMENTS, OutputRecord, partition_of, seq_number, seq_text
@@ -37,6 +52,12 @@ from cdp_stream.stages.rows import output_record
 
 PIECE_BYTES_MAX: Final = 512 * 1024
 """How much of an absorbed profile's state one shipment record carries."""
+
+
+STEP_BYTES_MAX: Final = 2 * 1024 * 1024
+"""A step is cut when it has about so much to send and to write."""
+STEP_UNITS_MAX: Final = 2_000
+"""A step is cut when it has fired, played or reconsidered so many times."""
 
 
 class ProfileBarrier(Struct, kw_only=True):
@@ -47,6 +68,14 @@ class ProfileBarrier(Struct, kw_only=True):
     last_offset: int = -1
     """Offset of the last message done; the next one names it as `previous`."""
     shipments_next: int = 0
+    cursor: int = 0
+    """How many changes of the message at `next_offset` are done: more than 0 only where a step was cut inside it."""
+    cursor_index: int = -1
+    """The `index` of the last of them."""
+    reconsidered: str = ""
+    """Where a new topology version is on its way through the profiles: the last id done."""
+    playing: str = ""
+    """Where the changes parked by a profile are being played: its id."""
     now: Instant = 0
     topology_version: str | None = None
     outputs: dict[str, dict[int, int]] = field(default_factory=dict)
@@ -72,6 +101,7 @@ class Parked(Struct, frozen=True):
     offset: int
     step: int
     topology_version: str
+    """In force before the change."""
     change: ProfileChange
 
 
@@ -88,6 +118,8 @@ class ProfileStep(Struct):
     outputs: list[OutputRecord]
     writes: dict[bytes, bytes | None]
     tally: Counter[tuple[str, ...]]
+    done: bool
+    """False: the input is not done; it is to be offered again once this step is stored."""
 
 
 _encode_shipment = msgspec.msgpack.Encoder().encode
@@ -111,49 +143,77 @@ class ProfileStage:
         self._outputs: list[OutputRecord] = []
         self._tally: Counter[tuple[str, ...]] = Counter()
         self._extra: dict[bytes, bytes | None] = {}
+        self._units = 0
+        self._sent_bytes = 0
 
     def decide(self, offset: int, raw: bytes) -> ProfileStep | None:
-        """The step of one message of profile changes; None if it was done already."""
-        if offset < self.barrier.next_offset:
+        """The next step of one message of profile changes; None if the message was done already."""
+        barrier = self.barrier
+        if offset < barrier.next_offset:
             return None
         message = _decode_changes(raw)
-        if message.previous != self.barrier.last_offset:
+        if message.previous != barrier.last_offset:
             raise LogContradiction(
                 f"profile changes {self.partition}: message {offset} follows {message.previous}, but the last one "
-                f"done is {self.barrier.last_offset}; messages are missing"
+                f"done is {barrier.last_offset}; messages are missing"
             )
-        for change in message.changes:
-            self.barrier.now = max(self.barrier.now, change.now)
-            self._take(Parked(offset, message.step, message.topology_version, change))
-        self.barrier.next_offset = offset + 1
-        self.barrier.last_offset = offset
-        return self._finish()
+        for change in message.changes[barrier.cursor :]:
+            barrier.now = max(barrier.now, change.now)
+            if self._is_full() or not self._take(Parked(offset, message.step, message.topology_version, change)):
+                return self._finish(done=False)
+            barrier.cursor += 1
+            barrier.cursor_index = change.index
+        barrier.cursor, barrier.cursor_index = 0, -1
+        barrier.next_offset = offset + 1
+        barrier.last_offset = offset
+        return self._finish(done=True)
 
     def decide_shipment(self, offset: int, raw: bytes) -> ProfileStep | None:
-        """The step of one shipment record; None if it was done already."""
-        if offset < self.barrier.shipments_next:
+        """The next step of one shipment record; None if it was done already."""
+        barrier = self.barrier
+        if offset < barrier.shipments_next:
             return None
-        shipment = _decode_shipment(raw)
-        self.states.put_piece(shipment.absorbed, shipment.piece, shipment.pieces, shipment.data)
-        if self.states.is_parked(shipment.into):
-            self._play(shipment.into)
-        self.barrier.shipments_next = offset + 1
-        return self._finish()
+        if not barrier.playing:
+            shipment = _decode_shipment(raw)
+            self.states.put_piece(shipment.absorbed, shipment.piece, shipment.pieces, shipment.data)
+            barrier.playing = shipment.into if self.states.is_parked(shipment.into) else ""
+        if barrier.playing and not self._play(ProfileId(barrier.playing)):
+            return self._finish(done=False)
+        barrier.playing = ""
+        barrier.shipments_next = offset + 1
+        return self._finish(done=True)
 
     def outputs_done(self) -> Callable[[str], bool]:
         """Asks of the `src` of an output of ours: does it come from a change that is done, as things stand now?
 
-        A change is done when its message is, unless it waits in a queue.
+        A change is done when its message is, or a step that ended inside it, unless it waits in a queue. A due time is
+        done when `now` has passed it, unless its profile still waits or still has it ahead.
         """
         waiting = set()
         for raw in self.states.all_parked():
             parked = msgspec.msgpack.decode(raw, type=Parked)
             waiting.add((parked.offset, parked.change.index))
-        next_offset = self.barrier.next_offset
+        barrier, states = self.barrier, self.states
+        next_offset, cursor_index, reconsidered, now = (
+            barrier.next_offset,
+            barrier.cursor_index,
+            barrier.reconsidered,
+            barrier.now,
+        )
 
         def is_done(src: str) -> bool:
-            offset, index = (int(part) for part in src.split("/")[2:4])
-            return offset < next_offset and (offset, index) not in waiting
+            place, about, *rest = src.split("/")[2:]
+            if place == "due":
+                instant, profile_id = int(about), ProfileId(rest[0])
+                if instant > now or states.is_parked(profile_id):
+                    return False
+                profile = states.get(profile_id)
+                return profile is None or profile.due is None or profile.due > instant
+            offset, index = int(place), int(about)
+            if (offset, index) in waiting:
+                return False
+            inside = len(rest) > 1 and rest[0] <= reconsidered
+            return offset < next_offset or (offset == next_offset and (index <= cursor_index or inside))
 
         return is_done
 
@@ -168,34 +228,111 @@ class ProfileStage:
             compiled = self._topologies[version] = load_topology_version(self.store, version)
         return compiled
 
-    def _finish(self) -> ProfileStep:
+    def _finish(self, *, done: bool) -> ProfileStep:
+        self.barrier.parked = self.states.parked_count()
         writes = self.states.take_writes()
         writes.update(self._extra)
-        step = ProfileStep(self._outputs, writes, self._tally)
+        step = ProfileStep(self._outputs, writes, self._tally, done)
         self._outputs, self._tally, self._extra = [], Counter(), {}
+        self._units = self._sent_bytes = 0
         return step
 
-    def _take(self, parked: Parked) -> None:
+    def _is_full(self) -> bool:
+        """Has the step as much as it may hold?"""
+        return self._units >= STEP_UNITS_MAX or self._sent_bytes + self.states.bytes_pending >= STEP_BYTES_MAX
+
+    def _take(self, parked: Parked) -> bool:
+        """Do or park a change; False when the step is full before the change is done."""
         change = parked.change
         match change:
             case ProfileEvent() | Absorbed() | Absorbs():
-                if self.states.is_parked(change.profile_id):
-                    self.states.park(change.profile_id, msgspec.msgpack.encode(parked))
+                profile_id = change.profile_id
+                if self.states.is_parked(profile_id):
+                    self._park(profile_id, parked)
+                elif not self._age(profile_id, parked):
+                    return False
                 elif not self._do(parked):
-                    self.states.park(change.profile_id, msgspec.msgpack.encode(parked))
-                    self.barrier.parked += 1
+                    self._park(profile_id, parked)
                     self._tally["parked",] += 1
+                return True
             case TopologyApplied():
-                self._put_in_force(change)
+                return self._put_in_force(parked, change)
             case Clock():
-                pass
+                return self._pass_time(parked)
+            case _:
+                assert_never(change)
 
-    def _put_in_force(self, change: TopologyApplied) -> None:
-        compiled = compile_topology(Topology.from_canonical(change.topology))
-        self._topologies[change.version] = compiled
-        key, value = topology_write(compiled)
-        self._extra[key] = value
-        self.barrier.topology_version = change.version
+    def _park(self, profile_id: ProfileId, parked: Parked) -> None:
+        self.states.park(profile_id, msgspec.msgpack.encode(parked))
+
+    def _pass_time(self, parked: Parked) -> bool:
+        """Fire everything that is due, by instant, then profile id; False when the step is full before."""
+        now = self.barrier.now
+        topology = self.topology(self.barrier.topology_version or parked.topology_version)
+        while (due := self.states.next_due(now)) is not None:
+            if self._is_full():
+                return False
+            self._fire(*due, topology, parked)
+        self.states.due_passed(now)
+        return True
+
+    def _age(self, profile_id: ProfileId, parked: Parked) -> bool:
+        """Fire what is due of one profile at or before the change; False when the step is full before."""
+        profile = self.states.get(profile_id)
+        while profile is not None and (due := profile.due) is not None and due <= parked.change.now:
+            if self._is_full():
+                return False
+            profile = self._fire(due, profile_id, self.topology(parked.topology_version), parked)
+        return True
+
+    def _fire(self, instant: Instant, profile_id: ProfileId, topology: CompiledTopology, by: Parked) -> ProfileState:
+        """Fire one profile's due time. `by`: the change that it fires before, or the clock."""
+        profile = self.states.get(profile_id)
+        assert profile is not None, profile_id
+        seq = seq_text(by.step, by.change.record)
+        cause = Cause(kind="time", time=instant, now=by.change.now, message_id="", seq=seq)
+        update = fire_due(profile, instant, topology, cause)
+        assert update.profile.due is None or update.profile.due > instant, (profile_id, instant)
+        self.states.put(update.profile)
+        self._emit(f"due/{instant}/{profile_id}", update)
+        self._tally["due",] += 1
+        self._units += 1
+        return update.profile
+
+    def _put_in_force(self, parked: Parked, change: TopologyApplied) -> bool:
+        """A new version: what was due before it fires under the old one, then every profile is looked at anew.
+
+        False when the step is full before. Profiles that wait have it wait with the rest.
+        """
+        barrier = self.barrier
+        if barrier.topology_version != change.version:
+            if barrier.topology_version is not None and not self._pass_time(parked):
+                return False
+            compiled = compile_topology(Topology.from_canonical(change.topology))
+            self._topologies[change.version] = compiled
+            key, value = topology_write(compiled)
+            self._extra[key] = value
+            before = barrier.topology_version or change.version
+            for profile_id in self.states.parked_ids():
+                self._park(profile_id, msgspec.structs.replace(parked, topology_version=before))
+            barrier.topology_version = change.version
+        for profile_id in self.states.ids_after(barrier.reconsidered):
+            if self._is_full():
+                return False
+            if not self.states.is_parked(profile_id):
+                self._reconsider(profile_id, parked, change)
+            barrier.reconsidered = profile_id
+        barrier.reconsidered = ""
+        return True
+
+    def _reconsider(self, profile_id: ProfileId, parked: Parked, change: TopologyApplied) -> None:
+        profile = self.states.get(profile_id)
+        assert profile is not None, profile_id
+        cause = _cause("topology", parked, change.now, change.version)
+        update = reconsider(profile, self.topology(change.version), cause)
+        self.states.put(update.profile)
+        self._emit(f"{parked.offset}/{change.index}/{profile_id}", update)
+        self._units += 1
 
     def _do(self, parked: Parked) -> bool:
         """Do a change; False if it must wait for shipments."""
@@ -209,15 +346,31 @@ class ProfileStage:
                 return self._absorb(parked, change)
             case _:
                 raise AssertionError(change)
+        self._units += 1
         return True
 
-    def _play(self, profile_id: ProfileId) -> None:
-        """Play what a profile has parked, in order, until something must wait again."""
+    def _play(self, profile_id: ProfileId) -> bool:
+        """Play what a profile has parked, in order, until something must wait again; False when the step is full before.
+
+        When nothing waits any more, what has become due meanwhile fires.
+        """
+        last: Parked | None = None
         for raw in self.states.parked(profile_id):
-            if not self._do(msgspec.msgpack.decode(raw, type=Parked)):
-                return
+            parked = last = msgspec.msgpack.decode(raw, type=Parked)
+            if self._is_full() or not self._age(profile_id, parked):
+                return False
+            if isinstance(parked.change, TopologyApplied):
+                self._reconsider(profile_id, parked, parked.change)
+            elif not self._do(parked):
+                return True
             self.states.unpark_first(profile_id)
-        self.barrier.parked -= 1
+        if last is not None and self.states.get(profile_id) is not None:
+            assert self.barrier.topology_version is not None
+            clock = Clock(index=last.change.index, record=last.change.record, now=self.barrier.now)
+            by = Parked(last.offset, last.step, self.barrier.topology_version, clock)
+            # What is left when the step is full fires at the next clock.
+            self._age(profile_id, by)
+        return True
 
     def _update(self, parked: Parked, event: ProfileEvent) -> None:
         topology = self.topology(parked.topology_version)
@@ -225,19 +378,21 @@ class ProfileStage:
         update = update_profile(self.states.get(event.profile_id), event, topology, cause)
         self.states.put(update.profile)
         self.states.add_history(event.profile_id, seq_number(parked.step, event.record), event.message_id)
-        self._emit(parked, update.outputs)
+        self._emit(f"{parked.offset}/{event.index}", update)
 
     def _ship(self, parked: Parked, change: Absorbed) -> None:
         profile = self.states.get(change.profile_id)
         assert profile is not None, change.profile_id
         cause = _cause("absorbed", parked, change.time, change.message_id)
-        sent = self._emit(parked, leave_profile(profile, change.into, cause))
+        place = f"{parked.offset}/{change.index}"
+        sent = self._emit(place, leave_profile(profile, change.into, cause))
         cargo = _encode_shipment(Cargo(profile, self.states.history(change.profile_id)))
         pieces = [cargo[start : start + PIECE_BYTES_MAX] for start in range(0, len(cargo), PIECE_BYTES_MAX)]
         partition = partition_of(change.into, self.partitions)
         for number, data in enumerate(pieces):
             value = _encode_shipment(Shipment(change.profile_id, change.into, number, len(pieces), data))
-            src = f"profiles/{self.partition}/{parked.offset}/{change.index}/{sent + number}"
+            self._sent_bytes += len(value)
+            src = f"profiles/{self.partition}/{place}/{sent + number}"
             self._outputs.append(OutputRecord(SHIPMENTS, partition, change.into.encode(), value, src))
         self.states.redirect(change.profile_id, change.into)
 
@@ -254,17 +409,20 @@ class ProfileStage:
         for cargo in cargoes:
             for seq, message_id in cargo.history:
                 self.states.add_history(change.profile_id, seq, message_id)
-        self._emit(parked, update.outputs)
+        self._emit(f"{parked.offset}/{change.index}", update)
         self._tally["merged",] += len(cargoes)
         return True
 
-    def _emit(self, parked: Parked, outputs: tuple[object, ...]) -> int:
-        for number, output in enumerate(outputs):
-            src = f"profiles/{self.partition}/{parked.offset}/{parked.change.index}/{number}"
-            record, what = output_record(output, src, self.partition)
+    def _emit(self, place: str, update: ProfileUpdate) -> int:
+        """Put an update's outputs into the step; `place` is the middle of their `src`. Returns how many there are."""
+        for number, output in enumerate(update.outputs):
+            record, what = output_record(output, f"profiles/{self.partition}/{place}/{number}", self.partition)
             self._outputs.append(record)
+            self._sent_bytes += len(record.value)
             self._tally[what] += 1
-        return len(outputs)
+        for kind in update.full:
+            self._tally["limit", kind] += 1
+        return len(update.outputs)
 
 
 def _cause(kind: str, parked: Parked, time: Instant, message_id: str) -> Cause:

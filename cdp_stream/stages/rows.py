@@ -60,6 +60,6 @@ def _when(cause: Cause) -> dict[str, Any]:
     return {
         "time": format_instant(cause.time),
         "now": format_instant(cause.now),
-        "message_id": cause.message_id,
+        "message_id": cause.message_id or None,
         "seq": cause.seq,
     }

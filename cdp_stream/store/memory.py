@@ -4,36 +4,70 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
+from typing import Final
+
+_FEW: Final = 64
+"""So many changed keys are put in place one by one; with more, the whole list is sorted again."""
 
 
 class MemoryStore:
-    """`model.ports.Store` over a dict, with the keys kept in order beside it."""
+    """`model.ports.Store` over a dict. Keys are put in order when a scan asks for it, one first byte at a time."""
 
     def __init__(self) -> None:
         self._pairs: dict[bytes, bytes] = {}
-        self._keys: list[bytes] = []
+        self._ordered: dict[bytes, list[bytes]] = {}
+        self._changed: dict[bytes, set[bytes]] = {}
 
     def get(self, key: bytes) -> bytes | None:
         """The value of `key`, or None."""
         return self._pairs.get(key)
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """All pairs whose key begins with `prefix`, in byte order of the key, as they are when the scan begins."""
-        start = bisect_left(self._keys, prefix)
-        end = bisect_left(self._keys, prefix + b"\xff" * 64, start)
-        for key in self._keys[start:end]:
-            yield key, self._pairs[key]
+    def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """All pairs whose key begins with `prefix`, in byte order of the key, from the key `start` on.
+
+        Which keys there are is settled when the scan begins; a key that goes meanwhile is passed over.
+        """
+        keys = self._in_order(prefix[:1])
+        first = bisect_left(keys, max(prefix, start))
+        last = bisect_left(keys, prefix + b"\xff" * 64, first)
+        for place in range(first, last):
+            key = keys[place]
+            value = self._pairs.get(key)
+            if value is not None:
+                yield key, value
 
     def commit(self, changes: Mapping[bytes, bytes | None]) -> None:
         """Apply all changes; None deletes."""
+        pairs = self._pairs
         for key, value in changes.items():
             if value is None:
-                if self._pairs.pop(key, None) is not None:
-                    del self._keys[bisect_left(self._keys, key)]
+                if pairs.pop(key, None) is not None:
+                    self._changed.setdefault(key[:1], set()).add(key)
             else:
-                if key not in self._pairs:
-                    insort(self._keys, key)
-                self._pairs[key] = value
+                if key not in pairs:
+                    self._changed.setdefault(key[:1], set()).add(key)
+                pairs[key] = value
 
     def close(self) -> None:
         """Nothing to release."""
+
+    def _in_order(self, family: bytes) -> list[bytes]:
+        """The keys with this first byte. A list that a scan may be reading is never changed, but replaced."""
+        keys = self._ordered.get(family, [])
+        changed = self._changed.pop(family, None)
+        if not changed:
+            return keys
+        if len(changed) <= _FEW:
+            keys = list(keys)
+            for key in changed:
+                place = bisect_left(keys, key)
+                stands = place < len(keys) and keys[place] == key
+                if stands and key not in self._pairs:
+                    del keys[place]
+                elif not stands and key in self._pairs:
+                    insort(keys, key)
+        else:
+            kept = [key for key in keys if key not in changed]
+            keys = sorted(kept + [key for key in changed if key in self._pairs])
+        self._ordered[family] = keys
+        return keys

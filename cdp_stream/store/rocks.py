@@ -57,9 +57,9 @@ class RocksStore:
         value: bytes | None = self._db.get(key)
         return value
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """All pairs whose key begins with `prefix`, in byte order of the key."""
-        pairs: Any = self._db.items(from_key=prefix)
+    def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """All pairs whose key begins with `prefix`, in byte order of the key, from the key `start` on."""
+        pairs: Any = self._db.items(from_key=max(prefix, start))
         for key, value in pairs:
             if not key.startswith(prefix):
                 return

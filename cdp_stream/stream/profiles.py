@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from aiokafka.structs import TopicPartition
 
@@ -117,8 +118,7 @@ class ProfileOwner:
 
     async def _message(self, offset: int, value: bytes) -> None:
         async with self._one_step:
-            began = time.perf_counter()
-            await self._finish(self.stage.decide(offset, value), began)
+            await self._steps(partial(self.stage.decide, offset, value))
 
     async def _take_shipments(self) -> None:
         consumer = self._world.log.consumer()
@@ -130,8 +130,7 @@ class ProfileOwner:
                 batches = await consumer.getmany(self._shipments, timeout_ms=_SHIPMENTS_WAIT_MS)
                 for record in batches.get(self._shipments, []):
                     async with self._one_step:
-                        began = time.perf_counter()
-                        await self._finish(self.stage.decide_shipment(record.offset, record.value), began)
+                        await self._steps(partial(self.stage.decide_shipment, record.offset, record.value))
         finally:
             await consumer.stop()
 
@@ -145,9 +144,18 @@ class ProfileOwner:
             raise StartAgain(f"topology version {version} has other destinations")
         self._checked = version
 
-    async def _finish(self, step: ProfileStep | None, began: float) -> None:
-        if step is None:
-            return
+    async def _steps(self, decide: Callable[[], ProfileStep | None]) -> None:
+        """Take the steps of one input, until it is done: it may ask for more than one step holds."""
+        done = False
+        while not done:
+            began = time.perf_counter()
+            step = decide()
+            if step is None:
+                return
+            await self._finish(step, began)
+            done = step.done
+
+    async def _finish(self, step: ProfileStep, began: float) -> None:
         self._check_destinations()
         barrier = self.stage.barrier
         # Shipments go last: what the survivor tells after it has taken one in must not stand before what the absorbed
@@ -160,5 +168,5 @@ class ProfileOwner:
         else:
             await self._owner.send(step.outputs, barrier.outputs)
         await self._owner.store_step(step.writes, barrier, self.stage.encoded_barrier())
-        self.stage.states.trim_caches()
+        self.stage.states.committed()
         self._metrics.step(self._partition, step, time.perf_counter() - began)

@@ -50,6 +50,7 @@ class TopologyDriver:
         self._offsets: dict[str, int] = {}
         self._clock: Instant = self._space.now
         self._clock_was_set = False
+        self._fired: Instant = self._clock
         if self._space.next_offset == 0:
             self._entry(first_topology(compile_topology(self._topology), self._clock))
         else:
@@ -91,7 +92,7 @@ class TopologyDriver:
         self._flush()
         self._clock = target
         self._clock_was_set = True
-        self._entry(ClockEntry(clock=target, drained=True))
+        self._settle()
 
     def reconfigure(self, topology: str | Path | Mapping[str, Any] | Topology) -> None:
         """Put another topology version in force, as a control entry."""
@@ -107,12 +108,12 @@ class TopologyDriver:
 
     def profile(self, name: str) -> dict[str, Any] | None:
         """A profile by `type:value` (`group_id:…` looks in accounts) or profile id, also an absorbed one's."""
-        self._flush()
+        self._settle()
         return self._space.find(name)
 
     def profiles(self, collection: Collection = "users") -> list[dict[str, Any]]:
         """All profiles of a collection, in order of creation."""
-        self._flush()
+        self._settle()
         graph = [found for found in self._space.identity.graph.all_profiles() if found.collection == collection]
         return [self._space.view(found) for found in sorted(graph, key=lambda found: found.number)]
 
@@ -120,7 +121,7 @@ class TopologyDriver:
         """The records of a topic since the last take: `ledger`, `trait_changes`, `audience_changes`,
         `dead_letters` or `destinations/<name>`.
         """
-        self._flush()
+        self._settle()
         if topic not in _TOPICS and not topic.startswith("destinations/"):
             raise UsageError(f"no topic {topic!r}; there are {', '.join(_TOPICS)} and destinations/<name>")
         return self._taken.pop(_TOPICS.get(topic, topic), [])
@@ -139,6 +140,13 @@ class TopologyDriver:
                 return source
         names = ", ".join(source.name for source in self._topology.sources)
         raise UsageError(f"no source {name!r} in the topology; there are: {names}")
+
+    def _settle(self) -> None:
+        """Decide what is pending, and fire what is due by the driver's clock: what is read is true at that instant."""
+        self._flush()
+        if self._fired < self._clock:
+            self._entry(ClockEntry(clock=self._clock, drained=True))
+            self._fired = self._clock
 
     def _flush(self) -> None:
         records, self._pending = self._pending, []

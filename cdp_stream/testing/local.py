@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,25 +84,32 @@ class LocalSpace:
         self.identity.graph.committed()
         shipments: list[OutputRecord] = []
         for partition, at, raw in messages:
-            self._profile_step(partition, self.profiles[partition].decide(at, raw), shipments)
+            self._profile_steps(partition, partial(self.profiles[partition].decide, at, raw), shipments)
         while shipments:
             shipment = shipments.pop(0)
             stage = self.profiles[shipment.partition]
-            decided = stage.decide_shipment(stage.barrier.shipments_next, shipment.value)
-            self._profile_step(shipment.partition, decided, shipments)
+            decide = partial(stage.decide_shipment, stage.barrier.shipments_next, shipment.value)
+            self._profile_steps(shipment.partition, decide, shipments)
 
-    def _profile_step(self, partition: int, step: ProfileStep | None, shipments: list[OutputRecord]) -> None:
-        assert step is not None
-        self.tally.update(step.tally)
-        for record in step.outputs:
-            if record.topic == SHIPMENTS:
-                shipments.append(record)
-            else:
-                self._sink(record)
-        stage = self.profiles[partition]
-        step.writes[BARRIER_KEY] = stage.encoded_barrier()
-        stage.store.commit(step.writes)
-        stage.states.trim_caches()
+    def _profile_steps(
+        self, partition: int, decide: Callable[[], ProfileStep | None], shipments: list[OutputRecord]
+    ) -> None:
+        """All steps of one input."""
+        done = False
+        while not done:
+            step = decide()
+            assert step is not None
+            self.tally.update(step.tally)
+            for record in step.outputs:
+                if record.topic == SHIPMENTS:
+                    shipments.append(record)
+                else:
+                    self._sink(record)
+            stage = self.profiles[partition]
+            step.writes[BARRIER_KEY] = stage.encoded_barrier()
+            stage.store.commit(step.writes)
+            stage.states.committed()
+            done = step.done
 
     def find(self, name: str) -> dict[str, Any] | None:
         """A profile by `type:value` or by profile id (an absorbed one leads to its survivor), or None."""

@@ -15,7 +15,7 @@ from cdp_stream.model.ids import SourceRef
 from cdp_stream.model.time import Instant, parse_instant
 from cdp_stream.pipeline import CompiledTopology
 from cdp_stream.stages.digest import OutputsDigest
-from cdp_stream.stages.entries import Slice, SourceSlice, records_crc
+from cdp_stream.stages.entries import ClockEntry, Slice, SourceSlice, records_crc
 from cdp_stream.stages.identity import first_topology
 from cdp_stream.stages.records import OutputRecord
 from cdp_stream.testing.local import LocalSpace
@@ -113,7 +113,7 @@ class Replay:
             self._sink(record)
 
     def run(self, records: Iterable[RawRecord]) -> Iterator[int]:
-        """Take the records in steps; yields how many each step took."""
+        """Take the records in steps; yields how many each step took. In the end, what is due by then fires."""
         pending = iter(records)
         while taken := list(itertools.islice(pending, self._step_size)):
             first, last = taken[0].source, taken[-1].source
@@ -123,6 +123,8 @@ class Replay:
             clock = max(self.space.now, *(record.timestamp for record in taken)) if taken else self.space.now
             self.space.take(self.space.next_offset, clock, Slice(clock, (part,)), taken)
             yield len(taken)
+        now = self.space.now
+        self.space.take(self.space.next_offset, now, ClockEntry(clock=now, drained=True))
 
     def total_digest(self) -> str:
         """The digest of the final profiles and of every output."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from cdp_stream.language.computations import Computations, reducer_of
-from cdp_stream.language.nodes import Reducer
-from cdp_stream.language.values import canonical, lookup, same
+from cdp_stream.language.aggregations import Aggregation
+from cdp_stream.language.computations import Computations
+from cdp_stream.language.values import Many, canonical, same
 from cdp_stream.model.change import ProfileEvent
 from cdp_stream.model.profile import CustomTrait, ProfileState
-from cdp_stream.traits.kinds import KINDS
+from cdp_stream.model.time import Instant
+from cdp_stream.traits.kinds import BOUNDED, kind_of
+from cdp_stream.traits.kinds.rows import Candidates
 
 CustomTraits = dict[str, CustomTrait]
 States = dict[str, Any]
@@ -38,28 +41,59 @@ def fold_custom(profile: ProfileState, event: ProfileEvent) -> tuple[CustomTrait
     return (custom, changed) if moved else (profile.custom, changed)
 
 
-def fold_states(states: States, event: ProfileEvent, computations: Computations) -> States:
-    """Aggregation states after the event; the same dict when it touches none."""
+def fold_states(
+    states: States, event: ProfileEvent, computations: Computations, full: list[str] | None = None
+) -> States:
+    """Aggregation states after the event; the same dict when it touches none.
+
+    `full` collects the kinds of states that are at their limit, where older or later values have been let go.
+    """
     aggregations = None if event.name is None else computations.aggregations_by_event.get(event.name)
     if aggregations is None:
         return states
     after: States | None = None
     for aggregation in aggregations:
-        if aggregation.matches is not None and not aggregation.matches(event.properties):
+        if aggregation.since is not None and event.time < aggregation.since:
             continue
-        kind, key = KINDS[aggregation.reducer], aggregation.key
-        value = None if aggregation.path is None else lookup(event.properties, aggregation.path)
-        state = states[key] if key in states else kind.zero()
-        added = kind.add(state, value, event.time, event.message_id)
-        if added is not state:
+        if aggregation.matches is not None and not aggregation.matches(event):
+            continue
+        added = _added(states.get(aggregation.key), event, aggregation, full)
+        if added is not None and added is not states.get(aggregation.key):
             after = dict(states) if after is None else after
-            after[key] = added
+            after[aggregation.key] = added
     return states if after is None else after
 
 
-def read_state(reducer: Reducer, state: Any) -> Any:
-    """The value of a stored aggregation state, or None for none."""
-    return KINDS[reducer].read(state)
+def _added(state: Any, event: ProfileEvent, aggregation: Aggregation, full: list[str] | None) -> Any:
+    """The aggregation's state after the event, None while there is none."""
+    kind = kind_of(aggregation.kind)
+    value = None if aggregation.value is None else aggregation.value(event)
+    message_id = event.message_id if aggregation.keeps_ids else ""
+    before = kind.zero() if state is None else state
+    added = before
+    for one in value if type(value) is Many else (value,):
+        added = kind.add(added, one, event.time, message_id)
+    if added is before:
+        return state
+    if isinstance(kind, Candidates) and aggregation.horizon is not None:
+        added = kind.prune(added, event.now - aggregation.horizon)
+    if full is not None and isinstance(kind, BOUNDED) and kind.size(added) >= kind.size_max:
+        full.append(aggregation.kind.partition(".")[0])
+    return added
+
+
+def prune_states(states: States, aggregations: Iterable[Aggregation], now: Instant) -> States:
+    """Without the candidates that have become too old to matter; the same dict when there are none."""
+    after: States | None = None
+    for aggregation in aggregations:
+        state, kind = states.get(aggregation.key), kind_of(aggregation.kind)
+        if state is None or aggregation.horizon is None or not isinstance(kind, Candidates):
+            continue
+        pruned = kind.prune(state, now - aggregation.horizon)
+        if pruned is not state:
+            after = dict(states) if after is None else after
+            after[aggregation.key] = pruned
+    return states if after is None else after
 
 
 def merge_custom(custom: CustomTraits, other: CustomTraits) -> CustomTraits:
@@ -76,7 +110,7 @@ def merge_states(states: States, other: States) -> States:
     """Aggregation states of two profiles as one. A key tells its kind, so no topology is needed."""
     merged = dict(states)
     for key, state in other.items():
-        merged[key] = KINDS[reducer_of(key)].merge(merged[key], state) if key in merged else state
+        merged[key] = kind_of(key.partition(":")[0]).merge(merged[key], state) if key in merged else state
     return merged
 
 

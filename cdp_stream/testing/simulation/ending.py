@@ -11,13 +11,13 @@ import msgspec
 import orjson
 from aiokafka.structs import TopicPartition
 
-from cdp_stream.model.change import Absorbed, Absorbs, ProfileChange, ProfileChanges, ProfileEvent
+from cdp_stream.model.change import Absorbed, Absorbs, ProfileChange, ProfileChanges, ProfileEvent, TopologyApplied
 from cdp_stream.model.event import RawRecord
 from cdp_stream.model.ids import ProfileId, SourceRef
 from cdp_stream.model.ports import Store
 from cdp_stream.model.profile import Cause, ProfileState
 from cdp_stream.model.time import Instant
-from cdp_stream.pipeline import CompiledTopology, absorb_profiles, update_profile
+from cdp_stream.pipeline import CompiledTopology, absorb_profiles, reconsider, update_profile
 from cdp_stream.stages.digest import OutputsDigest
 from cdp_stream.stages.entries import Entry, Slice, SourceSlice, decode_entry, entry_time, records_crc
 from cdp_stream.stages.graph import GraphDraft
@@ -286,6 +286,9 @@ def _check_from_scratch(run: Simulation, identity: Store, partitions: list[Store
             target = ProfileId(_end_of(into, change.profile_id))
             cause = Cause("merge", change.time, change.now, change.message_id, str(step))
             states[target] = absorb_profiles(states[target], [], topology, cause).profile
+        elif isinstance(change, TopologyApplied):
+            cause = Cause("topology", change.now, change.now, change.version, str(step))
+            states = {target: reconsider(state, topology, cause).profile for target, state in states.items()}
     topology = version_of(changes[-1][1])
     drafts = [ProfileDraft(store) for store in partitions]
     for profile_id, state in sorted(states.items()):

@@ -120,9 +120,9 @@ class SimulatedStore:
         """The value of `key`, or None."""
         return self._store.get(key)
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """All pairs whose key begins with `prefix`, in byte order of the key."""
-        return self._store.scan(prefix)
+    def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """All pairs whose key begins with `prefix`, in byte order of the key, from the key `start` on."""
+        return self._store.scan(prefix, start)
 
     def commit(self, changes: Changes) -> None:
         """Apply all changes or none."""

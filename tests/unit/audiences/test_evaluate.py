@@ -15,8 +15,10 @@ from cdp_stream.language.computations import Computations, affected, compile_com
 from cdp_stream.model.change import NewExternalId, ProfileEvent
 from cdp_stream.model.ids import USERS, ProfileId
 from cdp_stream.model.profile import CustomTrait, KnownId, ProfileState
-from cdp_stream.traits.fold import fold_custom, fold_states, read_state
+from cdp_stream.traits.fold import fold_custom, fold_states
+from cdp_stream.traits.kinds import kind_of
 
+NOW = 100
 USER = (KnownId("user_id", "u1", 0),)
 VISITOR = (KnownId("anonymous_id", "a1", 0), KnownId("phone", "1", 0))
 
@@ -60,7 +62,7 @@ def fold(profile: ProfileState, event: ProfileEvent, computations: Computations)
 
 
 def settled(profile: ProfileState, computations: Computations) -> ProfileState:
-    evaluation = evaluate(profile, computations, read_state)
+    evaluation = evaluate(profile, computations, kind_of, NOW)
     return msgspec.structs.replace(profile, computed=evaluation.computed, memberships=evaluation.memberships)
 
 
@@ -72,7 +74,7 @@ def member(definition: str, *events: tuple[str, Any], **custom: Any) -> bool:
     profile = profile_of(custom={key: CustomTrait(value, 0, "m") for key, value in custom.items()})
     for number, (name, properties) in enumerate(events):
         profile = fold(profile, event_of(number, name=name, properties=properties), computations)
-    return evaluate(profile, computations, read_state).memberships.get("it", False)
+    return evaluate(profile, computations, kind_of, NOW).memberships.get("it", False)
 
 
 ORDER = ("Order", {"total": 10})
@@ -120,7 +122,7 @@ def test_who_is_in(definition: str, events: list[Any], custom: dict[str, Any], e
 def test_a_trait_has_no_value_before_its_first_match_and_keeps_its_key_for_ever() -> None:
     computations = compiled({"orders": "event('Order').count()", "plan_copy": "trait('plan')", "five": "5"}, {})
     profile = profile_of()
-    assert {"five": 5} == evaluate(profile, computations, read_state).computed
+    assert {"five": 5} == evaluate(profile, computations, kind_of, NOW).computed
     folded = settled(fold(profile, event_of(1, name="Order", traits={"plan": "gold"}), computations), computations)
     assert {"five": 5, "orders": 1, "plan_copy": "gold"} == folded.computed
     removed = settled(fold(folded, event_of(2, traits={"plan": None}), computations), computations)
@@ -159,7 +161,7 @@ def test_anonymous_profiles_count_only_where_they_are_included(
         {"t_no": settings("'x'", False), "t_yes": settings("'x'", True)},
         {"a_no": settings("1 = 1", False), "a_yes": settings("1 = 1", True)},
     )
-    evaluation = evaluate(profile_of(external_ids), computations, read_state)
+    evaluation = evaluate(profile_of(external_ids), computations, kind_of, NOW)
     assert [known_only, with_anonymous] == [evaluation.memberships.get(key, False) for key in ("a_no", "a_yes")]
     assert [known_only, with_anonymous] == [key in evaluation.computed for key in ("t_no", "t_yes")]
 
@@ -167,13 +169,13 @@ def test_anonymous_profiles_count_only_where_they_are_included(
 def test_evaluation_changes_nothing_in_the_profile_it_is_given() -> None:
     computations = compiled({"five": "5"}, {"all": "1 = 1"})
     profile = profile_of()
-    evaluate(profile, computations, read_state)
+    evaluate(profile, computations, kind_of, NOW)
     assert ({}, {}) == (profile.computed, profile.memberships)
 
 
 def test_values_of_keys_that_are_declared_no_more_stay_as_they_are() -> None:
     profile = profile_of(computed={"gone": 1}, memberships={"left": True})
-    evaluation = evaluate(profile, compiled({"five": "5"}, {}), read_state)
+    evaluation = evaluate(profile, compiled({"five": "5"}, {}), kind_of, NOW)
     assert ({"gone": 1, "five": 5}, {"left": True}) == (evaluation.computed, evaluation.memberships)
 
 
@@ -262,8 +264,8 @@ def test_event_by_event_equals_everything_from_scratch(history: list[ProfileEven
         folded = fold(profile, event, EVERYTHING)
         changed = [key for key, _, _ in fold_custom(profile, event)[1]]
         only = affected(EVERYTHING, event.name, changed, [new.type for new in event.external_ids])
-        some = evaluate(folded, EVERYTHING, read_state, only)
-        whole = evaluate(folded, EVERYTHING, read_state)
+        some = evaluate(folded, EVERYTHING, kind_of, NOW, only)
+        whole = evaluate(folded, EVERYTHING, kind_of, NOW)
         assert (whole.computed, whole.memberships) == (some.computed, some.memberships)
         profile = msgspec.structs.replace(folded, computed=whole.computed, memberships=whole.memberships)
         traits, audiences = _by_the_book(history[:past])

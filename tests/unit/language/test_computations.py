@@ -40,7 +40,7 @@ def test_the_same_reduction_is_folded_once_however_it_is_written() -> None:
     )
     assert ["Order"] == list(computations.aggregations_by_event)
     aggregations = computations.aggregations_by_event["Order"]
-    assert [("count", True), ("count", False)] == [(it.reducer, it.matches is not None) for it in aggregations]
+    assert [("count", True), ("count", False)] == [(it.kind, it.matches is not None) for it in aggregations]
 
 
 def test_the_key_of_an_aggregation_is_stable() -> None:
@@ -87,7 +87,7 @@ def test_every_wrong_definition_is_reported_and_the_right_ones_are_planned() -> 
             {
                 "five": "event('Order').count()",
                 "vip": "trait('vip_flag')",
-                "late": "event('O').within(1 days).count() = 1",
+                "late": "event('O').within(1 dais).count() = 1",
             },
         )
     )
@@ -96,7 +96,7 @@ def test_every_wrong_definition_is_reported_and_the_right_ones_are_planned() -> 
         "traits[2].definition: line 1, column 1: event('Order') alone is no value; "
         "end it with a reducer, such as .count()",
         "audiences[0].definition: an audience needs a condition, and this is a value; compare it, such as `… >= 1`",
-        "audiences[2].definition: line 1, column 12: within() is not supported yet",
+        "audiences[2].definition: line 1, column 21: unknown unit 'dais'; did you mean days?",
     ] == [str(problem) for problem in problems]
     assert ["orders", "vip"] == [computation.key for computation in computations.order]
 

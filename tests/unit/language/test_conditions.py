@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from cdp_stream.language.conditions import compile_where
+from cdp_stream.language.aggregations import compile_arrival
 from cdp_stream.language.nodes import Definition, Reduction
 from cdp_stream.language.parse import parse_definition
+from cdp_stream.model.change import ProfileEvent
+from cdp_stream.model.ids import USERS, ProfileId
 
 
 def holds(condition: str, properties: Any) -> bool:
@@ -17,7 +19,11 @@ def holds(condition: str, properties: Any) -> bool:
     assert isinstance(definition, Definition), definition
     assert isinstance(definition.body, Reduction)
     assert definition.body.where is not None
-    return compile_where(definition.body.where)(properties)
+    event = ProfileEvent(
+        index=0, record=0, now=0, profile_id=ProfileId("use_1"), collection=USERS, type="track", message_id="m", time=0,
+        properties=properties,
+    )  # fmt: skip
+    return compile_arrival(definition.body.where)(event)
 
 
 @pytest.mark.parametrize("properties", [None, {}, {"p": None}, {"q": 1}])

@@ -14,7 +14,8 @@ from cdp_stream.language.values import canonical
 from cdp_stream.model.change import ProfileEvent
 from cdp_stream.model.ids import USERS, ProfileId
 from cdp_stream.model.profile import CustomTrait, ProfileState
-from cdp_stream.traits.fold import fold_custom, fold_states, merge_custom, merge_states, read_state
+from cdp_stream.traits.fold import fold_custom, fold_states, merge_custom, merge_states
+from cdp_stream.traits.kinds import kind_of
 
 EMPTY = ProfileState(id=ProfileId("use_1"), collection=USERS, created=0)
 
@@ -118,7 +119,7 @@ def test_an_event_touches_the_aggregations_of_its_name_whose_conditions_hold() -
     for time, properties in enumerate([{"total": 100, "ship": {"city": "Rome"}}, {"total": 0.5}, None]):
         states = fold_states(states, event_of(time, name="Order", properties=properties), COMPUTATIONS)
     aggregations = COMPUTATIONS.aggregations_by_event["Order"]
-    assert [3, 1, 100.5, "Rome"] == [read_state(it.reducer, states[it.key]) for it in aggregations]
+    assert [3, 1, 100.5, "Rome"] == [kind_of(it.kind).read(states[it.key]) for it in aggregations]
     assert 4 == len(states)
 
 
