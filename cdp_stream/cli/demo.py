@@ -29,6 +29,7 @@ from rich.table import Table
 
 from cdp_stream.cli.topology import load_compiled
 from cdp_stream.errors import BrokerUnavailable, CdpStreamError
+from cdp_stream.model.time import Instant, format_instant, parse_instant
 from cdp_stream.pipeline import CompiledTopology
 from cdp_stream.stages.records import AUDIENCE_CHANGES, DEAD_LETTERS, DESTINATION_PREFIX, LEDGER, TRAIT_CHANGES
 from cdp_stream.stream.broker import find_broker
@@ -40,6 +41,7 @@ _SOURCE_PARTITIONS = 4
 _QUIET_S = 3.0
 _LIMIT_S = 90.0
 _METRICS_PORT = 16_066
+_TIMES = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
 
 
 @click.command()
@@ -58,7 +60,7 @@ def demo(topology: Path, limit: int | None, lines: int) -> None:
     compiled = load_compiled(topology)
     # The client complains about every topic that is not there yet.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    events = (topology / "events.jsonl").read_bytes().splitlines()[:limit]
+    events = _until_now((topology / "events.jsonl").read_bytes().splitlines()[:limit])
     console = Console()
     try:
         broker = find_broker()
@@ -77,6 +79,38 @@ def demo(topology: Path, limit: int | None, lines: int) -> None:
         }
         run = _Demo(console, compiled, topology, events, Settings.from_environ(environment), lines)
         asyncio.run(run.run(environment))
+
+
+def _until_now(lines: list[bytes]) -> list[bytes]:
+    """The same records as if the last of them had been made just now, so that windows of hours hold something."""
+    events = [_event(line) for line in lines]
+    instants = [instant for event in events for name in _TIMES if (instant := _instant(event.get(name))) is not None]
+    by = time.time_ns() // 1_000_000 - max(instants, default=0)
+
+    def moved(event: dict[str, Any]) -> dict[str, str]:
+        times = {name: _instant(event.get(name)) for name in _TIMES}
+        return {name: format_instant(instant + by) for name, instant in times.items() if instant is not None}
+
+    return [
+        orjson.dumps(event | times) if (times := moved(event)) else line
+        for event, line in zip(events, lines, strict=True)
+    ]
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    """The fields of an event; none where the line is broken."""
+    try:
+        event = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def _instant(text: object) -> Instant | None:
+    try:
+        return parse_instant(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
 
 
 class _Demo:
@@ -171,7 +205,9 @@ class _Demo:
             await consumer.stop()
 
     def _show(self, role: str, row: dict[str, Any]) -> None:
-        self.last = time.monotonic()
+        if "message_id" not in row or row["message_id"] is not None:
+            # What time alone has caused never ends.
+            self.last = time.monotonic()
         kind = row["decision"] if role == LEDGER else role
         self.seen[role] += 1
         if role == LEDGER:

@@ -42,6 +42,7 @@ def test_a_sound_state_is_counted(folder: Path) -> None:
     assert (0, set()) == (code, found)
     assert counts["users"] + counts["accounts"] == counts["profile states"] > 100
     assert counts["external ids"] > counts["users"]
+    assert counts["due times"] > 10
 
 
 def test_a_part_of_the_state_is_checked_as_far_as_it_goes(folder: Path) -> None:
@@ -158,6 +159,14 @@ def _state_gone(store: RocksStore) -> None:
     store.commit({b"p" + state.id.encode(): None})
 
 
+def _due_time_gone(store: RocksStore) -> None:
+    store.commit({next(iter(store.scan(b"d")))[0]: None})
+
+
+def _due_time_of_nobody(store: RocksStore) -> None:
+    store.commit({b"d" + (1_767_312_000_000).to_bytes(8, "big") + b"use_" + b"0" * 27: b""})
+
+
 @pytest.mark.parametrize(
     ("tamper", "invariant"),
     [
@@ -167,6 +176,8 @@ def _state_gone(store: RocksStore) -> None:
         (_history_of_nobody, 25),
         (_open_for_no_member, 26),
         (_state_gone, 27),
+        (_due_time_gone, 35),
+        (_due_time_of_nobody, 35),
     ],
 )
 def test_a_partition_that_was_tampered_with_is_found_out(

@@ -17,7 +17,7 @@ from cdp_stream.model.ids import ProfileId, SourceRef
 from cdp_stream.model.ports import Store
 from cdp_stream.model.profile import Cause, ProfileState
 from cdp_stream.model.time import Instant
-from cdp_stream.pipeline import CompiledTopology, absorb_profiles, reconsider, update_profile
+from cdp_stream.pipeline import CompiledTopology, absorb_profiles, fire_due, reconsider, update_profile
 from cdp_stream.stages.digest import OutputsDigest
 from cdp_stream.stages.entries import Entry, Slice, SourceSlice, decode_entry, entry_time, records_crc
 from cdp_stream.stages.graph import GraphDraft
@@ -269,33 +269,54 @@ def _changes(run: Simulation) -> list[tuple[int, str, ProfileChange]]:
 
 
 def _check_from_scratch(run: Simulation, identity: Store, partitions: list[Store]) -> None:
-    """Folds every event into its survivor from the start, and evaluates where the run did."""
+    """Folds every event into its survivor from the start, lets time pass, and evaluates where the run did.
+
+    Both are looked at as they stand at the end of the run, when all that is due by then has fired.
+    """
     changes = _changes(run)
     into: dict[str, str] = {change.profile_id: change.into for _, _, change in changes if isinstance(change, Absorbed)}
 
     version_of = lru_cache(maxsize=16)(lambda version: load_topology_version(identity, version))
     states: dict[str, ProfileState] = {}
+    version_in_force: str | None = None
     for step, version, change in changes:
         topology = version_of(version)
         if isinstance(change, ProfileEvent):
             target = ProfileId(_end_of(into, change.profile_id))
             cause = Cause("event", change.time, change.now, change.message_id, str(step))
             event = msgspec.structs.replace(change, profile_id=target)
-            states[target] = update_profile(states.get(target), event, topology, cause).profile
+            before = states.get(target)
+            aged = None if before is None else _aged(before, change.now, topology)
+            states[target] = update_profile(aged, event, topology, cause).profile
         elif isinstance(change, Absorbs):
             target = ProfileId(_end_of(into, change.profile_id))
             cause = Cause("merge", change.time, change.now, change.message_id, str(step))
-            states[target] = absorb_profiles(states[target], [], topology, cause).profile
+            states[target] = absorb_profiles(_aged(states[target], change.now, topology), [], topology, cause).profile
         elif isinstance(change, TopologyApplied):
             cause = Cause("topology", change.now, change.now, change.version, str(step))
-            states = {target: reconsider(state, topology, cause).profile for target, state in states.items()}
-    topology = version_of(changes[-1][1])
+            old = topology if version_in_force is None else version_of(version_in_force)
+            version_in_force = change.version
+            topology = version_of(change.version)
+            states = {
+                target: reconsider(_aged(state, change.now, old), topology, cause).profile
+                for target, state in states.items()
+            }
+    assert version_in_force is not None
+    topology, now = version_of(version_in_force), max(change.now for _, _, change in changes)
     drafts = [ProfileDraft(store) for store in partitions]
     for profile_id, state in sorted(states.items()):
         found = drafts[partition_of(profile_id, len(partitions))].get(state.id)
-        shown = None if found is None else _essence(found, topology)
-        if shown != _essence(state, topology):
-            run.violations.add(31, profile_id, f"is {shown}, from scratch {_essence(state, topology)}")
+        shown = None if found is None else _essence(_aged(found, now, topology), topology)
+        expected = _essence(_aged(state, now, topology), topology)
+        if shown != expected:
+            run.violations.add(31, profile_id, f"is {shown}, from scratch {expected}")
+
+
+def _aged(profile: ProfileState, now: Instant, topology: CompiledTopology) -> ProfileState:
+    """The profile once everything that is due by now has fired."""
+    while (due := profile.due) is not None and due <= now:
+        profile = fire_due(profile, due, topology, Cause("time", due, now, "", "")).profile
+    return profile
 
 
 def _essence(state: ProfileState, topology: CompiledTopology) -> dict[str, Any]:

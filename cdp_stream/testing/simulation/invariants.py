@@ -45,6 +45,7 @@ INVARIANTS: Final[dict[int, tuple[str, str]]] = {
     32: ("end", "Profiles and every output equal the recomputation from the identity log and the sources."),
     33: ("end", "The same with another number of partitions and with slices cut elsewhere (digest)."),
     34: ("end", "Memberships in the state are those that audience-changes told last."),
+    35: ("profiles", "The index of due times holds each profile that does not wait at its earliest instant, once."),
 }
 """Number: where it is looked at, and what holds."""
 

@@ -26,6 +26,7 @@ _ID_LENGTH = 31
 """`use_` and 27 digits."""
 _HISTORY_SLACK = 100
 _MARK_BYTES = 16
+_INSTANT_BYTES = 8
 _OWNER_ROWS = {b"ou": USERS, b"oa": ACCOUNTS}
 
 
@@ -171,7 +172,7 @@ def _check_marks(store: Store, barrier: IdentityBarrier, violations: Violations,
 
 
 def check_partition(store: Store, partition: int, partitions: int, violations: Violations) -> Counter[str]:
-    """Invariants 21 to 26 on one partition of the profile stage. Returns how many of each thing there are."""
+    """Invariants 21 to 26 and 35 on one partition of the profile stage. Returns how many of each thing there are."""
     states = states_of(store)
     counts = Counter({"profile states": len(states)})
     redirects = {key[1:].decode() for key, _ in store.scan(b"r")}
@@ -188,6 +189,7 @@ def check_partition(store: Store, partition: int, partitions: int, violations: V
                 if combinations and key in declared and not state.memberships.get(key, False):
                     violations.add(26, profile_id, f"{destination} holds {key} open, of which it is no member")
     _check_history(store, states, violations)
+    _check_due_times(store, states, violations, counts)
     arrived = _check_pieces(store, violations, counts)
     _check_queues(store, arrived, place, violations, counts)
     return counts
@@ -200,6 +202,22 @@ def _check_history(store: Store, states: dict[str, ProfileState], violations: Vi
             violations.add(25, profile_id, f"{count} message ids of a profile that has no state")
         if count > HISTORY_MAX + _HISTORY_SLACK:
             violations.add(25, profile_id, f"{count} message ids, at most {HISTORY_MAX + _HISTORY_SLACK}")
+
+
+def _check_due_times(
+    store: Store, states: dict[str, ProfileState], violations: Violations, counts: Counter[str]
+) -> None:
+    parked = {key[1:].decode() for key, _ in store.scan(b"w")}
+    expected = {(state.due, profile_id) for profile_id, state in states.items() if profile_id not in parked}
+    expected = {(due, profile_id) for due, profile_id in expected if due is not None}
+    held = {
+        (int.from_bytes(key[1 : 1 + _INSTANT_BYTES], "big"), key[1 + _INSTANT_BYTES :].decode())
+        for key, _ in store.scan(b"d")
+    }
+    counts["due times"] += len(held)
+    for due, profile_id in sorted(held ^ expected):
+        where = "index" if (due, profile_id) in held else "profile"
+        violations.add(35, profile_id, f"is due at {due} by its {where} alone")
 
 
 def _check_pieces(store: Store, violations: Violations, counts: Counter[str]) -> set[str]:
