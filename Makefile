@@ -46,6 +46,7 @@ demo: setup
 
 docs schema: setup
 	$(BIN)/cdp-stream schema --out topologies/topology.schema.json --docs docs/topology.md
+	$(BIN)/cdp-stream schema --of tests --out topologies/tests.schema.json --docs docs/config-tests.md
 	$(BIN)/cdp-stream metrics --out docs/metrics.md
 
 # A local Kafka that was started from here is stopped before its folder goes.

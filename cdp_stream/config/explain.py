@@ -20,6 +20,7 @@ _EXPECTED: Final = {
     "int_type": "a whole number",
     "bool_type": "true or false",
     "tuple_type": "a list",
+    "dict_type": "a mapping of keys to values",
     "model_type": "a mapping of keys to values",
     "model_attributes_type": "a mapping of keys to values",
 }
@@ -91,6 +92,8 @@ def _follows(details: ErrorDetails) -> bool:
 
 def _problem(details: ErrorDetails, root: type[BaseModel]) -> Problem:
     location = details["loc"]
+    if location[-1:] == ("[key]",):
+        location = location[:-1]  # of a mapping's key that is wrong itself
     path = path_text(location)
     kind = details["type"]
     last = location[-1] if location else ""
@@ -154,14 +157,23 @@ def _in_snake_case(value: Any) -> str | None:
 
 def known_keys(root: type[BaseModel], location: Sequence[int | str]) -> list[str]:
     """The keys that the model at this place knows."""
-    model: Any = root
+    annotation: Any = root
     for step in location:
         if isinstance(step, str):
-            field = model.model_fields.get(step)
-            model = None if field is None else _model_within(field.annotation)
-            if model is None:
-                return []
-    return list(model.model_fields)
+            annotation = _held_by(annotation, step)
+    model = _model_within(annotation)
+    return [] if model is None else [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _held_by(annotation: Any, key: str) -> Any:
+    """What a key holds in the model or the mapping of `annotation`; None if it knows no such key."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        fields = {field.alias or name: field for name, field in annotation.model_fields.items()}
+        return fields[key].annotation if key in fields else None
+    arguments = get_args(annotation)
+    if get_origin(annotation) is dict:
+        return arguments[1]
+    return next((held for inner in arguments if (held := _held_by(inner, key)) is not None), None)
 
 
 def _model_within(annotation: Any) -> type[BaseModel] | None:

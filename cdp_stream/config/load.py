@@ -20,6 +20,7 @@ DEPTH_MAX: Final = 50
 NODES_MAX: Final = 100_000
 """How many values a file may hold once its aliases are written out."""
 
+_HINTS: Final = ("give a topology's folder or its topology.yaml", "space")
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -29,7 +30,7 @@ def load_topology(path: Path, environ: Mapping[str, str]) -> Topology:
     Raises TopologyError with every problem. Definitions are not looked at: that is `compile_topology`'s.
     """
     file = path / TOPOLOGY_FILE if path.is_dir() else path
-    data = _read_yaml(file)
+    data = read_yaml(file, Loader, _HINTS)
     problems: list[Problem] = []
     filled = _fill(data, (), environ, problems)
     if problems:
@@ -37,18 +38,19 @@ def load_topology(path: Path, environ: Mapping[str, str]) -> Topology:
     return parse_topology(filled, str(file))
 
 
-def _read_yaml(file: Path) -> Mapping[Any, Any]:
+def read_yaml(file: Path, loader_type: type[Loader], hints: tuple[str, str]) -> Mapping[Any, Any]:
+    """The mapping in a YAML file. Raises TopologyError with `hints`: what to name instead, how the mapping begins."""
     try:
         with file.open("rb") as opened:
             raw = opened.read(FILE_BYTES_MAX + 1)
     except OSError as error:
-        problem = Problem("", f"cannot be read: {error.strerror}", "give a topology's folder or its topology.yaml")
+        problem = Problem("", f"cannot be read: {error.strerror}", hints[0])
         raise TopologyError(str(file), [problem]) from error
     if len(raw) > FILE_BYTES_MAX:
         raise TopologyError(str(file), [Problem("", f"is larger than {FILE_BYTES_MAX} bytes")])
     try:
         text = raw.decode("utf-8-sig")
-        loader = _Loader(text)
+        loader = loader_type(text)
         data = loader.get_single_data()
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
@@ -65,7 +67,9 @@ def _read_yaml(file: Path) -> Mapping[Any, Any]:
         in_order = sorted(loader.duplicates, key=lambda found: found[0])
         raise TopologyError(str(file), [problem for _, problem in in_order])
     if not isinstance(data, Mapping):
-        raise TopologyError(str(file), [Problem("", "should be a mapping of keys to values, beginning with 'space'")])
+        raise TopologyError(
+            str(file), [Problem("", f"should be a mapping of keys to values, beginning with '{hints[1]}'")]
+        )
     return data
 
 
@@ -78,7 +82,7 @@ def _place(mark: Any) -> str:
     return "end of file" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}"
 
 
-class _Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
     """Safe YAML that keeps count: of duplicate keys, of depth, and of what aliases would grow to."""
 
     def __init__(self, text: str) -> None:

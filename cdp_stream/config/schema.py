@@ -1,8 +1,9 @@
-"""What the user may write: the topology's JSON Schema and its page in the docs, both made from the models."""
+"""What the user may write in a file: its JSON Schema and its page in the docs, both made from the models."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -22,19 +23,34 @@ from cdp_stream.config.topology import (
     Trait,
 )
 
-SECTIONS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
-    ("The file", Topology),
-    ("`sources[]`", Source),
-    ("`identity`", Identity),
-    ("`identity.identifiers[]`", Identifier),
-    ("`blocked_values[]`", BlockedValue),
-    ("`traits[]`", Trait),
-    ("`audiences[]`", Audience),
-    ("`destinations[]`", Destination),
-    ("`destinations[].id_sync[]`", SyncedId),
-)
 
-_INTRODUCTION: Final = """\
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A kind of file: what stands at the top of its page in the docs, and the models of its parts."""
+
+    title: str
+    introduction: str
+    sections: tuple[tuple[str, type[BaseModel]], ...]
+    """Headings and models; the first is that of the file."""
+
+    def json_schema(self) -> dict[str, Any]:
+        """Give the JSON Schema of the file, as plain JSON values."""
+        schema = self.sections[0][1].model_json_schema(mode="validation")
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": self.title}
+
+    def json_schema_text(self) -> str:
+        """Give the JSON Schema as it stands beside the topologies."""
+        return json.dumps(self.json_schema(), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+
+    def markdown(self) -> str:
+        """Give the page in the docs: every key with its type, default, meaning and an example."""
+        definitions = self.json_schema()["$defs"]
+        return "\n".join([self.introduction, *(_section(*section, definitions) for section in self.sections)])
+
+
+TOPOLOGY_PAGE: Final = Page(
+    "cdp-stream topology",
+    """\
 # Topology
 
 A topology is a folder with a `topology.yaml`: the whole declared setup of a space. `cdp-stream validate` checks it.
@@ -44,27 +60,22 @@ This page is made from the models by `cdp-stream schema --docs docs/topology.md`
 - `${NAME}` and `${NAME:-default}` in a text are filled from the environment. A variable that is not set and has no
   default is an error; an empty one takes the default. Values filled in are never shown.
 - Unknown keys are errors, and so are keys given twice.
-"""
+""",
+    (
+        ("The file", Topology),
+        ("`sources[]`", Source),
+        ("`identity`", Identity),
+        ("`identity.identifiers[]`", Identifier),
+        ("`blocked_values[]`", BlockedValue),
+        ("`traits[]`", Trait),
+        ("`audiences[]`", Audience),
+        ("`destinations[]`", Destination),
+        ("`destinations[].id_sync[]`", SyncedId),
+    ),
+)
 
 
-def json_schema() -> dict[str, Any]:
-    """Give the JSON Schema of `topology.yaml`, as plain JSON values."""
-    schema = Topology.model_json_schema(mode="validation")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "cdp-stream topology"}
-
-
-def json_schema_text() -> str:
-    """Give the JSON Schema as it stands in `topologies/topology.schema.json`."""
-    return json.dumps(json_schema(), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
-
-
-def topology_markdown() -> str:
-    """Give `docs/topology.md`: every key with its type, default, meaning and an example."""
-    return "\n".join([_INTRODUCTION, *(_section(title, model) for title, model in SECTIONS)])
-
-
-def _section(title: str, model: type[BaseModel]) -> str:
-    definitions = json_schema()["$defs"]
+def _section(title: str, model: type[BaseModel], definitions: dict[str, Any]) -> str:
     properties = model.model_json_schema(mode="validation")["properties"]
     lines = [
         f"## {title}",
@@ -73,7 +84,8 @@ def _section(title: str, model: type[BaseModel]) -> str:
         "| key | type | default | meaning | example |",
         "|---|---|---|---|---|",
     ]
-    for key, field in model.model_fields.items():
+    for name, field in model.model_fields.items():
+        key = field.alias or name
         cells = (
             f"`{key}`",
             _type(properties[key], definitions),
@@ -105,7 +117,7 @@ def _type(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
         "boolean": "`true` or `false`",
         "object": "mapping",
     }
-    return names[schema["type"]]
+    return names.get(schema.get("type", ""), "any value")
 
 
 def _default(field: FieldInfo) -> str:
@@ -114,8 +126,10 @@ def _default(field: FieldInfo) -> str:
         text = "required"
     elif default is PydanticUndefined:
         text = "all defaults" if field.annotation is Identity else "see meaning"
-    elif default is None or default == ():
+    elif default is None or default in ((), {}):
         text = "none"
+    elif isinstance(default, BaseModel):
+        text = "see meaning"
     elif default is SUGGESTED_BLOCKED_VALUES:
         text = "`suggested`"
     elif isinstance(default, tuple) and isinstance(default[0], Identifier):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final, NoReturn, cast
 
 from lark import Token
@@ -123,8 +124,12 @@ class _Place(Struct, frozen=True):
     depth: int = 0
 
 
+@lru_cache(maxsize=4_096)
 def parse_definition(text: str, path: str) -> Definition | Problem:
-    """The definition that `text` says, or what is wrong with it. `path` names its place in the topology."""
+    """The definition that `text` says, or what is wrong with it. `path` names its place in the topology.
+
+    Remembered: each partition of a space compiles the same topology, and so does each of a topology's tests.
+    """
     if not text.strip():
         return Problem(path, "the definition is empty")
     if len(text) > DEFINITION_LENGTH_MAX:

@@ -9,6 +9,8 @@ import orjson
 import pytest
 
 from cdp_stream.cli.topology import load_compiled
+from cdp_stream.config.case_plan import find_case_files, load_cases
+from cdp_stream.testing.cases import run_case
 from cdp_stream.testing.replay import Replay, records_of
 
 TOPOLOGIES = Path(__file__).parents[2] / "topologies"
@@ -48,3 +50,13 @@ def test_a_topology_ends_as_expected(folder: Path, store: str, partitions: int, 
     expected = [orjson.loads(line) for line in (folder / "expected.jsonl").read_bytes().splitlines()]
     state = "memory" if store == "memory" else tmp_path / "state"
     assert expected == ended(folder, partitions, step_size, state)
+
+
+CASES = [(folder, file) for folder in FOLDERS for file in find_case_files(folder)]
+
+
+@pytest.mark.parametrize(("folder", "file"), CASES, ids=lambda path: path.stem)
+def test_a_topologys_own_tests_hold(folder: Path, file: Path) -> None:
+    topology = load_compiled(folder).topology
+    failed = [(case.name, run_case(case, topology)) for case in load_cases(file, topology)]
+    assert [] == [(name, step) for name, step in failed if step is not None]

@@ -7,32 +7,36 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from cdp_stream.config.cases_page import TESTS_PAGE
 from cdp_stream.config.load import load_topology
-from cdp_stream.config.schema import SECTIONS, json_schema_text, topology_markdown
+from cdp_stream.config.schema import TOPOLOGY_PAGE, Page
 
 ROOT = Path(__file__).parents[2]
 TOPOLOGIES = sorted(path.parent for path in ROOT.glob("topologies/*/topology.yaml"))
-SCHEMA = ROOT / "topologies/topology.schema.json"
-DOCS = ROOT / "docs/topology.md"
+TESTS = sorted(ROOT.glob("topologies/*/tests/*.yaml"))
+PAGES = {"topology": TOPOLOGY_PAGE, "tests": TESTS_PAGE}
+DOCS = {"topology": "docs/topology.md", "tests": "docs/config-tests.md"}
 
 
-def test_the_json_schema_is_fresh() -> None:
-    assert json_schema_text() == SCHEMA.read_text("utf-8"), (
-        "run: cdp-stream schema --out topologies/topology.schema.json"
-    )
+@pytest.mark.parametrize("what", PAGES)
+def test_the_json_schema_is_fresh(what: str) -> None:
+    fresh = (ROOT / f"topologies/{what}.schema.json").read_text("utf-8")
+    assert PAGES[what].json_schema_text() == fresh, "run: make schema"
 
 
-def test_the_page_of_all_keys_is_fresh() -> None:
-    assert topology_markdown() == DOCS.read_text("utf-8"), "run: cdp-stream schema --docs docs/topology.md"
+@pytest.mark.parametrize("what", PAGES)
+def test_the_page_of_all_keys_is_fresh(what: str) -> None:
+    assert PAGES[what].markdown() == (ROOT / DOCS[what]).read_text("utf-8"), "run: make schema"
 
 
-@pytest.mark.parametrize("model", [model for _, model in SECTIONS], ids=lambda model: model.__name__)
-def test_every_key_has_a_description_and_examples_that_are_valid(model: type[BaseModel]) -> None:
-    for name, field in model.model_fields.items():
-        assert field.description, name
-        assert field.examples, name
-        for example in field.examples:
-            assert [] == complaints(model, name, example)
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_every_key_has_a_description_and_examples_that_are_valid(page: Page) -> None:
+    for _, model in page.sections:
+        for name, field in model.model_fields.items():
+            assert field.description, name
+            assert field.examples, name
+            for example in field.examples:
+                assert [] == complaints(model, field.alias or name, example)
 
 
 def complaints(model: type[BaseModel], name: str, example: object) -> list[str]:
@@ -49,3 +53,9 @@ def test_every_topology_names_the_schema_first_and_loads(folder: Path) -> None:
     first = (folder / "topology.yaml").read_text("utf-8").splitlines()[0]
     assert "# yaml-language-server: $schema=../topology.schema.json" == first
     assert load_topology(folder, {}).sources
+
+
+@pytest.mark.parametrize("file", TESTS, ids=lambda file: f"{file.parent.parent.name}/{file.name}")
+def test_every_file_of_tests_names_the_schema_first(file: Path) -> None:
+    first = file.read_text("utf-8").splitlines()[0]
+    assert "# yaml-language-server: $schema=../../tests.schema.json" == first

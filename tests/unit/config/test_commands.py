@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cdp_stream.cli.main import main
-from cdp_stream.config.schema import json_schema, topology_markdown
+from cdp_stream.config.schema import TOPOLOGY_PAGE
 
 SMALL = "space: shop\nsources: [{name: web, topic: shop.events}]\n"
 
@@ -73,8 +73,11 @@ def test_the_schema_is_printed_or_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "schema") == 0
-    assert json.loads(capsys.readouterr().out) == json_schema()
+    assert json.loads(capsys.readouterr().out) == TOPOLOGY_PAGE.json_schema()
     out, docs = tmp_path / "schema.json", tmp_path / "topology.md"
     assert run(monkeypatch, "schema", "--out", str(out), "--docs", str(docs)) == 0
-    assert (json.loads(out.read_text("utf-8")), docs.read_text("utf-8")) == (json_schema(), topology_markdown())
+    assert (json.loads(out.read_text("utf-8")), docs.read_text("utf-8")) == (
+        TOPOLOGY_PAGE.json_schema(),
+        TOPOLOGY_PAGE.markdown(),
+    )
     assert capsys.readouterr().out == ""
