@@ -27,7 +27,7 @@ class MemoryStore:
 
         Which keys there are is settled when the scan begins; a key that goes meanwhile is passed over.
         """
-        keys = self._in_order(prefix[:1])
+        keys = self._in_order(prefix[:1]) if prefix else self._all_in_order()
         first = bisect_left(keys, max(prefix, start))
         last = bisect_left(keys, prefix + b"\xff" * 64, first)
         for place in range(first, last):
@@ -50,6 +50,10 @@ class MemoryStore:
 
     def close(self) -> None:
         """Nothing to release."""
+
+    def _all_in_order(self) -> list[bytes]:
+        families = sorted(self._ordered.keys() | self._changed.keys())
+        return [key for family in families for key in self._in_order(family)]
 
     def _in_order(self, family: bytes) -> list[bytes]:
         """The keys with this first byte. A list that a scan may be reading is never changed, but replaced."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import msgspec
@@ -177,7 +178,8 @@ class Auditor:
         place = f"{stage}-{number}"
         barrier = changes.get(BARRIER_KEY)
         if barrier == fold.get(BARRIER_KEY):
-            for (key, value), (wanted_key, wanted) in zip(store.scan(b""), fold.scan(b""), strict=False):
+            pairs = zip_longest(store.scan(b""), fold.scan(b""), fillvalue=(None, None))
+            for (key, value), (wanted_key, wanted) in pairs:
                 if (key, value) != (wanted_key, wanted):
                     self._violations.add(
                         11, place, f"the store has {key!r}, the changelog {wanted_key!r}, or another value"

@@ -79,6 +79,8 @@ class Plan:
     """Over how many seconds of the run the records are sent."""
     versions: tuple[Topology, ...]
     """The first topology, and those that come into force later."""
+    links: float
+    """Share of records that say that two people are one."""
     late: float
     """Share of records that arrive long after they were made."""
     transactions: float
@@ -109,6 +111,7 @@ def plan_of(seed: int, events: int, *, store: str | None = None, faults: bool = 
         speed=draw.choice((10, 600, 7_200)),
         traffic_s=draw.choice((3.0, 8.0)),
         versions=tuple(parse_topology(version) for version in versions),
+        links=draw.choice((0.1, 0.22, 0.5)),
         late=draw.choice((0.0, 0.05, 0.3)),
         transactions=draw.choice((0.0, 0.0, 0.1)),
         faults=_faults(draw) if faults else _no_faults(),

@@ -85,13 +85,13 @@ def _line(draw: Random, plan: Plan, line: bytes, number: int) -> bytes | None:
         return line
     if not isinstance(event, dict) or "messageId" not in event:
         return line
-    if chance < 0.25:
+    if chance < 0.03:
+        del event["messageId"]
+    elif chance < 0.03 + plan.links:
         event = _link(draw, plan, event, number)
-    elif chance < 0.4:
+    elif chance < 0.18 + plan.links:
         event = {**event, "type": "track", "event": "Order Completed"}
         event["properties"] = {"revenue": draw.choice(_REVENUES), "items": draw.randint(1, 4)}
-    elif chance < 0.43:
-        del event["messageId"]
     if draw.random() < plan.late:
         event["originalTimestamp"] = event["sentAt"] = _earlier(draw, event)
     return orjson.dumps(event)

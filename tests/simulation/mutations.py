@@ -1,0 +1,333 @@
+"""Faults put into the code on purpose. Each is one patch, the seed whose run catches it, and the invariant that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+import pytest
+
+import cdp_stream.stream.owner
+from cdp_stream.language.values import measure
+from cdp_stream.model.change import Absorbs
+from cdp_stream.model.event import RawRecord
+from cdp_stream.pipeline import absorb_profiles
+from cdp_stream.stages import profiles as profile_stage
+from cdp_stream.stages.graph import GraphDraft
+from cdp_stream.stages.identity import BARRIER_KEY, IdentityStage
+from cdp_stream.stages.profile_states import ProfileDraft
+from cdp_stream.stages.profiles import ProfileStage
+from cdp_stream.stages.records import SHIPMENTS, OutputRecord
+from cdp_stream.stream.owner import Owner
+from cdp_stream.stream.profiles import ProfileOwner
+from cdp_stream.stream.step import StepWriter
+from cdp_stream.testing.simulation import client
+from cdp_stream.testing.simulation.plan import Plan, plan_of
+from cdp_stream.traits.kinds.totals import Sum
+
+Patch = pytest.MonkeyPatch
+EVENTS = 100
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One fault: what it does, how it is put in, and which seed finds it."""
+
+    name: str
+    says: str
+    put_in: Callable[[Patch], None]
+    seed: int
+    invariant: int
+    """The one that is expected to say so; others may, too."""
+    hurried: bool = False
+    """Needs many mergers and two deaths in a row, which ordinary plans seldom have."""
+
+    def plan(self, seed: int) -> Plan:
+        """The run in which it is looked for."""
+        plan = plan_of(seed, EVENTS)
+        if not self.hurried:
+            return plan
+        faults = replace(plan.faults, lives=100, actions_mean=45, slow_partitions=0.5, zombies=0, graceful=0)
+        sizes = {"people": 20, "links": 0.5, "step_events": 3, "step_bytes": 2_000_000, "traffic_s": 3.0}
+        return replace(plan_of(seed, 150, store="memory"), faults=faults, source_partitions=2, **sizes)
+
+
+def _claim_once(patch: Patch) -> None:
+    async def claim(log: Any, transactional_id: str, outputs: Any, is_ours: Any) -> tuple[Any, int]:
+        producer_id, epoch = await log.mark(transactional_id, outputs)
+        return await log.writer(producer_id, epoch), producer_id
+
+    patch.setattr(cdp_stream.stream.owner, "claim", claim)
+
+
+def _claim_without_epochs(patch: Patch) -> None:
+    async def claim(log: Any, transactional_id: str, outputs: Any, is_ours: Any) -> tuple[Any, int]:
+        await log.mark(transactional_id, outputs)
+        producer_id, epoch = await log.initialise(transactional_id)
+        return await log.writer(producer_id, epoch), producer_id
+
+    patch.setattr(cdp_stream.stream.owner, "claim", claim)
+
+
+def _claim_without_markers(patch: Patch) -> None:
+    async def claim(log: Any, transactional_id: str, outputs: Any, is_ours: Any) -> tuple[Any, int]:
+        producer_id, epoch = await log.initialise(transactional_id)
+        return await log.writer(producer_id, epoch), producer_id
+
+    patch.setattr(cdp_stream.stream.owner, "claim", claim)
+
+
+def _changelog_first(patch: Patch) -> None:
+    send, store = ProfileOwner._finish, Owner.store_step
+
+    async def finish(self: ProfileOwner, step: Any, began: float) -> None:
+        if step is None:
+            return
+        await store(self._owner, step.writes, self.stage.barrier, self.stage.encoded_barrier())
+        step.writes = {}
+        await send(self, step, began)
+
+    patch.setattr(ProfileOwner, "_finish", finish)
+
+
+def _store_first(patch: Patch) -> None:
+    async def store_step(self: Owner, writes: Any, barrier: Any, encoded: bytes) -> None:
+        changes = {**writes, BARRIER_KEY: encoded}
+        self.store.commit(changes)
+        barrier.changelog = await self.writer.changelog(changes)
+
+    patch.setattr(Owner, "store_step", store_step)
+
+
+def _no_changelog_of_deletions(patch: Patch) -> None:
+    changelog = StepWriter.changelog
+
+    async def without(self: StepWriter, changes: Any) -> int:
+        return await changelog(self, {key: value for key, value in changes.items() if value is not None})
+
+    patch.setattr(StepWriter, "changelog", without)
+
+
+def _send_again(patch: Patch) -> None:
+    send = StepWriter.send
+
+    async def forgetful(self: StepWriter, records: Any, positions: Any) -> list[int]:
+        self._sent.clear()
+        return await send(self, records, positions)
+
+    patch.setattr(StepWriter, "send", forgetful)
+
+
+def _positions_run_ahead(patch: Patch) -> None:
+    send = StepWriter.send
+
+    async def ahead(self: StepWriter, records: Any, positions: Any) -> list[int]:
+        offsets = await send(self, records, positions)
+        for record, offset in zip(records, offsets, strict=True):
+            topic = positions.setdefault(self._names.of_role(record.topic), {})
+            topic[record.partition] = max(offset + 1, topic.get(record.partition, 0))
+        return offsets
+
+    patch.setattr(StepWriter, "send", ahead)
+
+
+def _src_by_message(patch: Patch) -> None:
+    finish = ProfileStage._finish
+
+    def numbered(self: ProfileStage, *, done: bool) -> Any:
+        step = finish(self, done=done)
+        step.outputs = [
+            msgspec.structs.replace(record, src="/".join([*record.src.split("/")[:3], "0", str(number)]))
+            if "/due/" not in record.src
+            else record
+            for number, record in enumerate(step.outputs)
+        ]
+        return step
+
+    patch.setattr(ProfileStage, "_finish", numbered)
+
+
+def _merge_too_early(patch: Patch) -> None:
+    absorb, arrived = ProfileStage._absorb, ProfileDraft.has_arrived
+
+    def impatient(self: ProfileStage, parked: Any, change: Absorbs) -> bool:
+        here = tuple(absorbed for absorbed in change.absorbed if arrived(self.states, absorbed))
+        return absorb(self, parked, msgspec.structs.replace(change, absorbed=here))
+
+    patch.setattr(ProfileStage, "_absorb", impatient)
+
+
+def _overtake_the_queue(patch: Patch) -> None:
+    patch.setattr(ProfileDraft, "park", lambda self, profile_id, raw: None)
+
+
+def _queue_never_plays(patch: Patch) -> None:
+    patch.setattr(ProfileStage, "_play", lambda self, profile_id: None)
+
+
+def _now_per_step(patch: Patch) -> None:
+    decide = IdentityStage.decide
+
+    def at_the_end(self: IdentityStage, offset: int, append_time: int, entry: Any, records: Any) -> Any:
+        latest = max((record.timestamp for record in records), default=0)
+        timed: list[RawRecord] = [msgspec.structs.replace(record, timestamp=latest) for record in records]
+        return decide(self, offset, append_time, entry, timed)
+
+    patch.setattr(IdentityStage, "decide", at_the_end)
+
+
+def _float_sum(patch: Patch) -> None:
+    patch.setattr(Sum, "add", lambda self, state, value, *_: (state or 0.0) + (measure(value) or 0.0))
+    patch.setattr(Sum, "merge", lambda self, state, other: (state or 0.0) + (other or 0.0))
+    patch.setattr(Sum, "read", lambda self, state: state)
+
+
+def _mark_not_written(patch: Patch) -> None:
+    take = GraphDraft.take_writes
+
+    def without(self: GraphDraft, *arguments: Any) -> Any:
+        return {key: value for key, value in take(self, *arguments).items() if not key.startswith(b"m")}
+
+    patch.setattr(GraphDraft, "take_writes", without)
+
+
+def _mark_not_indexed(patch: Patch) -> None:
+    take = GraphDraft.take_writes
+
+    def without(self: GraphDraft, *arguments: Any) -> Any:
+        return {
+            key: value for key, value in take(self, *arguments).items() if not key.startswith(b"x") or value is None
+        }
+
+    patch.setattr(GraphDraft, "take_writes", without)
+
+
+def _trim_before_commit(patch: Patch) -> None:
+    take = ProfileDraft.take_writes
+
+    def trimmed(self: ProfileDraft) -> Any:
+        self._cache.clear()
+        self._touched.clear()
+        return take(self)
+
+    patch.setattr(ProfileDraft, "take_writes", trimmed)
+
+
+def _redirect_forgotten(patch: Patch) -> None:
+    apply = GraphDraft.apply
+
+    def without(self: GraphDraft, outcome: Any) -> None:
+        apply(self, msgspec.structs.replace(outcome, redirects=outcome.redirects[:1]))
+
+    patch.setattr(GraphDraft, "apply", without)
+
+
+def _survivor_keeps_its_own(patch: Patch) -> None:
+    def shallow(survivor: Any, absorbed: Any, topology: Any, cause: Any) -> Any:
+        plain = [msgspec.structs.replace(other, states={}) for other in absorbed]
+        return absorb_profiles(survivor, plain, topology, cause)
+
+    patch.setattr(profile_stage, "absorb_profiles", shallow)
+
+
+def _redelivery_is_done_again(patch: Patch) -> None:
+    decide = ProfileStage.decide
+
+    def again(self: ProfileStage, offset: int, raw: bytes) -> Any:
+        if offset < self.barrier.next_offset:
+            message = profile_stage._decode_changes(raw)
+            self.barrier.next_offset, self.barrier.last_offset = offset, message.previous
+        return decide(self, offset, raw)
+
+    patch.setattr(ProfileStage, "decide", again)
+
+
+def _shipments_first(patch: Patch) -> None:
+    finish = ProfileOwner._finish
+
+    async def shipped(self: ProfileOwner, step: Any, began: float) -> None:
+        if step is not None:
+            shipments: list[OutputRecord] = [record for record in step.outputs if record.topic == SHIPMENTS]
+            await self._owner.send(shipments, self.stage.barrier.outputs)
+            step.outputs = [record for record in step.outputs if record.topic != SHIPMENTS]
+        await finish(self, step, began)
+
+    patch.setattr(ProfileOwner, "_finish", shipped)
+
+
+def _void_slices_count(patch: Patch) -> None:
+    import cdp_stream.stages.identity as stage
+
+    patch.setattr(stage._Work, "_follows", lambda self, entry: True)
+
+
+def _restore_skips_the_end(patch: Patch) -> None:
+    read = client.SimulatedConsumer.end_offsets
+
+    async def short(self: Any, partitions: Any) -> Any:
+        ends = dict(await read(self, partitions))
+        # The very last place is the marker of the claim itself.
+        return {where: max(0, end - 2) if "changelog" in where.topic else end for where, end in ends.items()}
+
+    patch.setattr(client.SimulatedConsumer, "end_offsets", short)
+
+
+MUTATIONS = (
+    Mutation("claim once", "The claim is used without its second initialisation.", _claim_once, 0, 4),
+    Mutation("claim overtaken", "Nobody looks whether another claim came in between.", _claim_without_epochs, 30, 4),
+    Mutation("claim without markers", "The claim leaves no marker in the outputs.", _claim_without_markers, 0, 4),
+    Mutation("changelog first", "The changelog goes before the outputs are acknowledged.", _changelog_first, 0, 10),
+    Mutation("store first", "The store is written before the changelog.", _store_first, 0, 11),
+    Mutation("deletions left out", "The changelog lacks what a step deletes.", _no_changelog_of_deletions, 0, 11),
+    Mutation("sent again", "Outputs that the log holds are sent again.", _send_again, 0, 5),
+    Mutation(
+        "positions run ahead",
+        "Stored positions pass outputs of steps that are not stored.",
+        _positions_run_ahead,
+        8,
+        5,
+        hurried=True,
+    ),
+    Mutation("src by message", "`src` is numbered by message, not by change.", _src_by_message, 3, 5),
+    Mutation(
+        "merge too early", "A survivor is evaluated before all shipped states have arrived.", _merge_too_early, 0, 28
+    ),
+    Mutation("queue lost", "A change that must wait is dropped.", _overtake_the_queue, 0, 28),
+    Mutation("queue never plays", "An arriving shipment does not wake its survivor.", _queue_never_plays, 0, 23),
+    Mutation("now per step", "`now` is that of the whole step, not of the record.", _now_per_step, 1, 33),
+    Mutation("float sum", "Sums are floats.", _float_sum, 125, 31),
+    Mutation("mark not written", "The dedupe mark of a message is not written.", _mark_not_written, 13, 33),
+    Mutation("mark not indexed", "A dedupe mark is in no index and never expires.", _mark_not_indexed, 0, 20),
+    Mutation(
+        "trimmed before commit",
+        "The cache is trimmed before the commit that it is needed for.",
+        _trim_before_commit,
+        0,
+        25,
+    ),
+    Mutation(
+        "redirects forgotten",
+        "Profiles absorbed earlier keep pointing at the one absorbed now.",
+        _redirect_forgotten,
+        3,
+        18,
+    ),
+    Mutation(
+        "states not merged", "The absorbed profile's trait states are left behind.", _survivor_keeps_its_own, 1, 31
+    ),
+    Mutation(
+        "redelivery done again", "A message below the stored position is done again.", _redelivery_is_done_again, 3, 5
+    ),
+    Mutation(
+        "shipments first",
+        "A shipment leaves before the other outputs of its step.",
+        _shipments_first,
+        20,
+        8,
+        hurried=True,
+    ),
+    Mutation("void slices count", "A slice that does not follow is taken.", _void_slices_count, 16, 10),
+    Mutation("restore too short", "A restore stops before the changelog's last record.", _restore_skips_the_end, 0, 10),
+)
