@@ -273,6 +273,7 @@ class _Demo:
             f".venv/bin/cdp-stream worker {self.folder}",
             markup=False,
             highlight=False,
+            soft_wrap=True,  # to be copied as they stand
         )
 
 

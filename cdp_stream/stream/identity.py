@@ -36,6 +36,8 @@ _SLICES_AHEAD = 3
 """Slices in the log that are not decided yet: one being decided, the others on their way through the log."""
 _POLL_MS = 100
 _COMMIT_EVERY_S = 2.0
+_SILENT_S = 5.0
+"""After so long without an entry the log is read past the group's client."""
 log = logging.getLogger("cdp_stream.identity")
 
 
@@ -140,13 +142,18 @@ class IdentityOwner:
         finally:
             await consumer.stop()
 
-    async def _do_present_entries(self) -> None:
-        """Entries that stood in the log at the claim come first, identically, before anything is appended."""
+    async def _do_present_entries(self, before: int | None = None) -> None:
+        """Entries that stand in the log and are not done, up to its end or to an offset.
+
+        At a claim these come first, identically, before anything is appended.
+        """
         consumer = self._world.log.consumer()
         await consumer.start()
         try:
             start = {self._log: self.stage.barrier.next_offset}
             async for _, record in read_to_end(consumer, start):
+                if before is not None and record.offset >= before:
+                    break
                 await self._step(record.offset, record.timestamp, decode_entry(record.value))
             if self._stored is not None:
                 await self._stored
@@ -193,15 +200,29 @@ class IdentityOwner:
                 await self._append(ClockEntry(self._world.clock_ms(), await self._sources.is_drained()))
 
     async def _take_entries(self) -> None:
+        """Entries as the group's client brings them. What it passes over, as it does in a rebalance, is read here."""
         while True:
-            offset, timestamp, value, done = await self._queue.get()
+            try:
+                async with asyncio.timeout(_SILENT_S):
+                    offset, timestamp, value, done = await self._queue.get()
+            except TimeoutError:
+                # A clock is due much sooner, so it stands in the log and was not brought.
+                await self._do_present_entries()
+                self._make_room()
+                continue
+            if offset > self.stage.barrier.next_offset:
+                await self._do_present_entries(offset)
             if offset >= self.stage.barrier.next_offset:
                 await self._step(offset, timestamp, decode_entry(value), done)
             else:
                 done()
-            if offset in self._appended:
-                self._appended.discard(offset)
-                self._room.release()
+            self._make_room()
+
+    def _make_room(self) -> None:
+        decided = [offset for offset in self._appended if offset < self.stage.barrier.next_offset]
+        for offset in decided:
+            self._appended.discard(offset)
+            self._room.release()
 
     async def _step(self, offset: int, timestamp: int, entry: Entry, done: Callable[[], None] | None = None) -> None:
         """Decide an entry while the one before is under way; `done` is called when it is stored."""

@@ -23,6 +23,8 @@ from cdp_stream.stream.topics import TopicNames
 
 _SHIPMENTS_WAIT_MS = 500
 _REPORT_EVERY_S = 5.0
+_SILENT_S = 5.0
+"""After so long without a message the partition is read past the group's client."""
 _QUEUE_MAX = 200
 """Messages held for a partition, of up to some megabytes each; more wait in the log."""
 log = logging.getLogger("cdp_stream.profiles")
@@ -87,12 +89,14 @@ class ProfileOwner:
         """Close everything; what was not stored is decided again by the next owner."""
         await self._owner.close()
 
-    async def _do_present(self) -> None:
-        """What stands in the log beyond the state, however far the group's committed offset lies from it."""
+    async def _do_present(self, before: int | None = None) -> None:
+        """What stands in the log beyond the state, up to its end or to an offset, wherever the group's committed one is."""
         consumer = self._world.log.consumer()
         await consumer.start()
         try:
             async for _, record in read_to_end(consumer, {self._changes: self.stage.barrier.next_offset}):
+                if before is not None and record.offset >= before:
+                    break
                 await self._message(record.offset, record.value)
         finally:
             await consumer.stop()
@@ -108,11 +112,20 @@ class ProfileOwner:
             self._metrics.state(self._partition, self._owner.state_bytes(), parked, self._queue.qsize())
 
     async def _take_messages(self) -> None:
+        """Messages as the group's client brings them. What it passes over, as it does in a rebalance, is read here."""
         while True:
             if self._missed and self._queue.empty():
                 self._missed = False
                 await self._do_present()
-            offset, value, done = await self._queue.get()
+            try:
+                async with asyncio.timeout(_SILENT_S):
+                    offset, value, done = await self._queue.get()
+            except TimeoutError:
+                # A clock is due much sooner, so it stands in the log and was not brought.
+                self._missed = True
+                continue
+            if offset > self.stage.barrier.next_offset:
+                await self._do_present(offset)
             await self._message(offset, value)
             done()
 

@@ -49,7 +49,9 @@ class Mutation:
         plan = plan_of(seed, EVENTS)
         if not self.hurried:
             return plan
-        faults = replace(plan.faults, lives=100, actions_mean=45, slow_partitions=0.5, zombies=0, graceful=0)
+        faults = replace(
+            plan.faults, lives=100, actions_mean=45, slow_partitions=0.5, zombies=0, graceful=0, passed_over=0
+        )
         sizes = {"people": 20, "links": 0.5, "step_events": 3, "step_bytes": 2_000_000, "traffic_s": 3.0}
         return replace(plan_of(seed, 150, store="memory"), faults=faults, source_partitions=2, **sizes)
 
@@ -324,7 +326,7 @@ MUTATIONS = (
         "shipments first",
         "A shipment leaves before the other outputs of its step.",
         _shipments_first,
-        20,
+        2242,
         8,
         hurried=True,
     ),

@@ -6,7 +6,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from aiokafka.structs import TopicPartition
@@ -14,6 +13,7 @@ from aiokafka.structs import TopicPartition
 from cdp_stream.errors import Fenced
 from cdp_stream.model.ports import Store
 from cdp_stream.testing.simulation.client import SimulatedLog
+from cdp_stream.testing.simulation.plan import Plan
 from cdp_stream.testing.simulation.process import Changes, Disk, Killed, Process, SimulatedStore
 
 _OFFERED_MAX = 60
@@ -29,10 +29,9 @@ class Life:
         disk: Disk,
         log: SimulatedLog,
         where: TopicPartition,
-        draw: Random,
-        redelivery: float,
+        plan: Plan,
     ) -> None:
-        """`where`: the stage's input. `redelivery`: how often the agent begins again from what was committed."""
+        """`where`: the stage's input. `plan`: what goes wrong with the agent that reads it."""
         self.process = process
         self.disk = disk
         self.log = log
@@ -41,8 +40,9 @@ class Life:
         self.ended = asyncio.Event()
         self.error: BaseException | None = None
         self.superseded = False
-        self._draw = draw
-        self._redelivery = redelivery
+        self._draw = plan.draw(process.name)
+        self._faults = plan.faults
+        self._passes_over = plan.draw(f"{process.name}/passed over")
         self._stores: list[SimulatedStore] = []
         self._offered: deque[list[int]] = deque()
         self._tasks: list[asyncio.Task[None]] = []
@@ -115,10 +115,11 @@ class Life:
                 count = self._draw.choice((1, 5, 40))
                 batches = await consumer.getmany(self.where, timeout_ms=_HAND_OVER_MS, max_records=count)
                 for record in batches.get(self.where, []):
-                    self._offer(record)
+                    if self._passes_over.random() >= self._faults.passed_over:
+                        self._offer(record)
                 if self._draw.random() < 0.3:
                     self._commit()
-                if self._draw.random() < self._redelivery:
+                if self._draw.random() < self._faults.redelivery:
                     self._offered.clear()
                     consumer.seek(self.where, committed.get((self.group, self.where), 0))
         except Killed:

@@ -55,6 +55,8 @@ class Faults:
     answers_lost: float
     redelivery: float
     """Share of hand-overs after which the agent begins again from what was committed."""
+    passed_over: float
+    """Share of messages that the agent never brings, as Faust does with some in the midst of a rebalance."""
     clock_jumps: float
     """Share of source records at which the broker's clock jumps."""
     compactions: bool
@@ -114,12 +116,13 @@ def plan_of(seed: int, events: int, *, store: str | None = None, faults: bool = 
         links=draw.choice((0.1, 0.22, 0.5)),
         late=draw.choice((0.0, 0.05, 0.3)),
         transactions=draw.choice((0.0, 0.0, 0.1)),
-        faults=_faults(draw) if faults else _no_faults(),
+        faults=_faults(draw, seed) if faults else _no_faults(),
         store=("rocksdb" if seed % 10 == 0 else "memory") if store is None else store,
     )
 
 
-def _faults(draw: Random) -> Faults:
+def _faults(draw: Random, seed: int) -> Faults:
+    apart = Random(f"{seed}/passed over")  # noqa: S311
     return Faults(
         lives=draw.choice((4, 10, 25)),
         actions_mean=draw.choice((30, 120, 400)),
@@ -130,6 +133,7 @@ def _faults(draw: Random) -> Faults:
         slow_partitions=draw.choice((0.0, 0.2, 0.5)),
         answers_lost=draw.choice((0.0, 0.0, 0.003)),
         redelivery=draw.choice((0.0, 0.05, 0.2)),
+        passed_over=apart.choice((0.0, 0.0, 0.02, 0.2)),
         clock_jumps=draw.choice((0.0, 0.0, 0.03)),
         compactions=draw.random() < 0.5,
         forged_slices=draw.choice((0.0, 0.0, 0.03)),
@@ -147,6 +151,7 @@ def _no_faults() -> Faults:
         slow_partitions=0,
         answers_lost=0,
         redelivery=0,
+        passed_over=0,
         clock_jumps=0,
         compactions=False,
         forged_slices=0,

@@ -288,8 +288,7 @@ class Simulation:
         process = Process(f"{name}#{next(self._numbers)}", dies_at, freezes_at, draw.choice((0.1, 1.0, 5.0)))
         log = SimulatedLog(self.broker, self.network, process)
         topic = self.names.identity_log if stage == "identity" else self.names.of_role(PROFILE_CHANGES)
-        agent_draw = self.plan.draw(process.name)
-        life = Life(process, disk, log, TopicPartition(topic, number), agent_draw, faults.redelivery)
+        life = Life(process, disk, log, TopicPartition(topic, number), self.plan)
 
         def committed(store: Store, changes: Changes) -> None:
             self.auditor.committed(stage, number, store, changes)
