@@ -19,39 +19,22 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from outcome import graph_hash
+from workload import PARTITIONS, produce, typical
 
 from cdp_stream.stages.graph import GraphDraft
 from cdp_stream.store.rocks import RocksStore
 from cdp_stream.stream.broker import find_broker
-from cdp_stream.testing.people import People
 
-PARTITIONS = 8
+HERE = Path(__file__).resolve().parent.parent
 PORT = 17_066
 TOPOLOGY = {"space": "drain", "sources": [{"name": "web", "topic": "events"}], "partitions": PARTITIONS}
-
-
-async def produce(bootstrap: str, topic: str, lines: list[bytes]) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    await admin.create_topics([NewTopic(topic, PARTITIONS, 1)])
-    await admin.close()
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=512 * 1024, linger_ms=5)
-    await producer.start()
-    for partition in range(PARTITIONS):
-        batch = producer.create_batch()
-        for line in lines[partition::PARTITIONS]:
-            if batch.append(key=None, value=line, timestamp=None) is None:
-                await producer.send_batch(batch, topic, partition=partition)
-                batch = producer.create_batch()
-                batch.append(key=None, value=line, timestamp=None)
-        await producer.send_batch(batch, topic, partition=partition)
-    await producer.flush()
-    await producer.stop()
+LOOK_S = (0.03, 1.0)
+"""How often the worker is asked how far it is: seldom, as each answer costs it some milliseconds, and often at the end."""
 
 
 def decided() -> float:
+    """How many records the worker is done with, by its metrics."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/metrics", timeout=2) as answer:
             text = answer.read().decode()
@@ -61,7 +44,27 @@ def decided() -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(names))
 
 
-def run(bootstrap: str, lines: list[bytes]) -> dict[str, Any]:
+def watch(process: psutil.Process, events: int) -> dict[str, float]:
+    """Rate and processor time from the first look that finds some done to the one that finds all done."""
+    while not (first := decided()):
+        time.sleep(LOOK_S[0])
+    began, spent = time.perf_counter(), sum(process.cpu_times()[:2])
+    count = first
+    while count < events:
+        rate = (count - first) / (time.perf_counter() - began)
+        time.sleep(min(LOOK_S[1], max(LOOK_S[0], 0.5 * (events - count) / rate if rate else 0.0)))
+        count = decided()
+    seconds = time.perf_counter() - began
+    spent = sum(process.cpu_times()[:2]) - spent
+    return {
+        "per_s": round((events - first) / seconds),
+        "seconds": round(seconds, 2),
+        "worker_cpu_us_per_event": round(spent / (events - first) * 1e6, 1),
+    }
+
+
+def run(bootstrap: str, lines: list[list[bytes]], tree: Path) -> dict[str, Any]:
+    """One drain, on topics and a state of its own, by the worker of the source tree `tree`."""
     prefix = f"bench-{secrets.token_hex(3)}."
     with tempfile.TemporaryDirectory() as folder:
         topology = Path(folder) / "topology.yaml"
@@ -75,38 +78,37 @@ def run(bootstrap: str, lines: list[bytes]) -> dict[str, Any]:
             "CDP_STREAM_DATA_DIR": str(state),
             "CDP_STREAM_METRICS_PORT": str(PORT),
         }
-        command = [
-            sys.executable,
-            "-m",
-            "cdp_stream",
-            "worker",
-            str(topology),
-            "--stage",
-            "identity",
-            "--log-level",
-            "ERROR",
-        ]
-        worker = subprocess.Popen(command, env=environ)
-        process = psutil.Process(worker.pid)
-        began, first, spent = 0.0, 0.0, 0.0
-        while (count := decided()) < len(lines):
-            if count and not began:
-                began, first, spent = time.perf_counter(), count, sum(process.cpu_times()[:2])
-            time.sleep(0.2)
-        seconds = time.perf_counter() - began
-        spent = sum(process.cpu_times()[:2]) - spent
-        worker.send_signal(signal.SIGTERM)
-        worker.wait()
+        command = ["worker", str(topology), "--stage", "identity", "--log-level", "ERROR"]
+        worker = subprocess.Popen([sys.executable, "-m", "cdp_stream", *command], env=environ, cwd=tree)
+        try:
+            figures = watch(psutil.Process(worker.pid), sum(len(of_partition) for of_partition in lines))
+        finally:
+            worker.send_signal(signal.SIGTERM)
+            worker.wait()
         store = RocksStore(state / f"{prefix}drain" / "identity-0", read_only=True)
-        profiles = sum(1 for _ in GraphDraft(store, (), 0).all_profiles())
+        outcome, profiles = graph_hash(GraphDraft(store, (), 0).all_profiles())
         store.close()
-    events = len(lines) - first
+    return {**figures, "profiles": profiles, "outcome": outcome}
+
+
+def summed_up(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Lowest, median and highest rate of some runs, and the runs. All must have come to the same outcome."""
+    outcomes = sorted({one["outcome"] for one in runs})
+    assert len(outcomes) == 1, f"outcomes differ between runs: {outcomes}"
+    rates = [one["per_s"] for one in runs]
     return {
-        "per_s": round(events / seconds),
-        "seconds": round(seconds, 2),
-        "worker_cpu_us_per_event": round(spent / events * 1e6, 1),
-        "profiles": profiles,
+        "min": min(rates),
+        "median": statistics.median(rates),
+        "max": max(rates),
+        "worker_cpu_us_per_event": statistics.median(one["worker_cpu_us_per_event"] for one in runs),
+        "outcome": outcomes[0],
+        "runs": runs,
     }
+
+
+def drain(bootstrap: str, lines: list[list[bytes]], runs: int) -> dict[str, Any]:
+    """Some drains of this source tree."""
+    return summed_up([run(bootstrap, lines, HERE) for _ in range(runs)])
 
 
 def main() -> None:
@@ -114,23 +116,27 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=300_000)
     parser.add_argument("--people", type=int, default=20_000)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument(
+        "--against", type=Path, help="another source tree whose worker takes turns with this one: before and after"
+    )
     options = parser.parse_args()
-    lines = list(People(1, options.people).lines(options.events))
+    lines = typical(options.events, options.people)
     load = os.getloadavg()[0]
+    trees = {"here": HERE} if options.against is None else {"against": options.against.resolve(), "here": HERE}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in trees}
     with find_broker() as broker:
-        runs = [run(broker.bootstrap, lines) for _ in range(options.runs)]
-    rates = [one["per_s"] for one in runs]
+        for _ in range(options.runs):
+            for name, tree in trees.items():
+                runs[name].append(run(broker.bootstrap, lines, tree))
+                print(name, runs[name][-1], file=sys.stderr)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    result = {
-        "drain_per_s": {"min": min(rates), "median": statistics.median(rates), "max": max(rates)},
-        "worker_cpu_us_per_event": statistics.median(one["worker_cpu_us_per_event"] for one in runs),
+    result: dict[str, Any] = {
         "load_average_before": load,
-        "runs": runs,
-        "outcome_profiles": sorted({one["profiles"] for one in runs}),
         "broker": broker.how,
         "python": platform.python_version(),
         "machine": f"{os.cpu_count()} cores {platform.machine()}",
         "commit": commit.stdout.strip(),
+        "drain_per_s": {name: summed_up(of_tree) for name, of_tree in runs.items()},
     }
     print(json.dumps(result, indent=1))
 

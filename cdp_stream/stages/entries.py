@@ -74,10 +74,8 @@ def decode_entry(raw: bytes) -> Entry:
 
 def records_crc(records: Iterable[RawRecord]) -> int:
     """A checksum of the records' keys and values, to notice a source that was changed behind the log."""
-    crc = 0
-    for record in records:
-        crc = zlib.crc32(record.value or b"", zlib.crc32(record.key or b"", crc))
-    return crc
+    # Over one text: a call for each key and value costs more than the sum itself.
+    return zlib.crc32(b"".join([part for record in records for part in (record.key, record.value) if part]))
 
 
 def entry_time(append_time: Instant, entry: Entry) -> Instant:

@@ -22,6 +22,9 @@ from cdp_stream.stream.topic_ids import TopicInfo, describe_topics
 from cdp_stream.stream.topics import MESSAGE_BYTES_MAX
 
 _TRANSACTION_TIMEOUT_MS = 10_000
+_FETCH_BYTES = 4 * 1024 * 1024
+"""How much one answer of the broker holds; a record batch that is larger comes alone. Answers of tens of megabytes cost
+more in copying and fresh memory than they save in requests."""
 _POLL_S = 0.002
 _STOP_WITHIN_S = 3.0
 _WAITS_S = 5.0
@@ -44,8 +47,8 @@ def plain_consumer(options: dict[str, Any], **more: Any) -> AIOKafkaConsumer:
     settings: dict[str, Any] = {
         "enable_auto_commit": False,
         "auto_offset_reset": "earliest",
-        "max_partition_fetch_bytes": MESSAGE_BYTES_MAX,
-        "fetch_max_bytes": 4 * MESSAGE_BYTES_MAX,
+        "max_partition_fetch_bytes": _FETCH_BYTES // 8,
+        "fetch_max_bytes": _FETCH_BYTES,
         **more,
     }
     return AIOKafkaConsumer(**options, **settings)

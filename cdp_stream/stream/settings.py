@@ -58,7 +58,7 @@ class Settings:
     metrics_port: int = 6066
     """Of stage identity; stage profiles has the next one. 0: none."""
     session_timeout_s: float = 10.0
-    step_events_max: int = 1_000
+    step_events_max: int = 2_000
     step_bytes_max: int = 2 * 1024 * 1024
     clock_interval_ms: int = 500
     claim_renew_s: float = 21_600
@@ -91,7 +91,7 @@ class Settings:
             sasl_password=given.get("SASL_PASSWORD"),
             metrics_port=_number(given, "METRICS_PORT", 6066, 0, 65_534),
             session_timeout_s=_number(given, "SESSION_TIMEOUT_S", 10, 1, 300),
-            step_events_max=_number(given, "STEP_EVENTS_MAX", 1_000, 1, 10_000),
+            step_events_max=_number(given, "STEP_EVENTS_MAX", 2_000, 1, 10_000),
             step_bytes_max=_number(given, "STEP_BYTES_MAX", 2 * 1024 * 1024, 1_024, 8 * 1024 * 1024),
             clock_interval_ms=_number(given, "CLOCK_INTERVAL_MS", 500, 50, 60_000),
             claim_renew_s=_number(given, "CLAIM_RENEW_S", 21_600, 1, 43_200),

@@ -41,6 +41,8 @@ class Person:
     company: str
     loyal: bool
     mobile: str | None
+    town: str = ""
+    """Begins each of their ids; people of different towns share nothing."""
     cookies: int = 0
     signed_up: bool = False
     cart: list[tuple[str, float, str]] = field(default_factory=list)
@@ -48,23 +50,23 @@ class Person:
     @property
     def user_id(self) -> str:
         """The id in the shop's database."""
-        return f"u-{self.number}"
+        return f"{self.town}u-{self.number}"
 
     @property
     def email(self) -> str:
         """An address under a reserved domain."""
-        return f"{self.first}.{self.last}.{self.number}@example.org".lower()
+        return f"{self.town}{self.first}.{self.last}.{self.number}@example.org".lower()
 
     @property
     def anonymous_id(self) -> str:
         """The cookie of the present browser."""
-        return f"anon-{self.number}-{self.cookies}"
+        return f"{self.town}anon-{self.number}-{self.cookies}"
 
 
 class People:
     """A population and its clickstream."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the shape of a population
         self,
         seed: int,
         people: int,
@@ -73,8 +75,12 @@ class People:
         malformed: float = 0.005,
         start: Instant = 1_767_225_600_000,
         step_ms: int = 20 * SECOND_MS,
+        town: str = "",
     ) -> None:
-        """`duplicates`, `malformed`: shares of records. `step_ms`: mean time between two events."""
+        """`duplicates`, `malformed`: shares of records. `step_ms`: mean time between two events. `town` begins every id:
+        populations of different towns can be mixed in any order without touching each other's profiles.
+        """
+        self._town = town
         self._random = random.Random(seed)  # noqa: S311 - data, not secrets
         self._people = [self._person(number) for number in range(people)]
         self._weights = [1 / (number + 3) ** 0.6 for number in range(people)]
@@ -90,16 +96,18 @@ class People:
             number,
             draw.choice(_FIRST),
             draw.choice(_LAST),
-            f"company-{draw.randrange(20)}",
+            f"{self._town}company-{draw.randrange(20)}",
             loyal=draw.random() < 0.3,
             mobile=self._device(number),
+            town=self._town,
         )
 
     def _device(self, number: int) -> str | None:
         """Two in five have a phone; some of them use a tablet that lies in a shop, as others do."""
         if self._random.random() >= 0.4:
             return None
-        return f"tablet-{number % 3}" if self._random.random() < 0.15 else f"device-{number}"
+        name = f"tablet-{number % 3}" if self._random.random() < 0.15 else f"device-{number}"
+        return self._town + name
 
     def lines(self, count: int) -> Iterator[bytes]:
         """`count` records as JSON lines, in the order in which they arrive."""
@@ -179,7 +187,7 @@ class People:
             "plan": self._random.choice(_PLANS),
         }
         if person.loyal:
-            traits["loyalty_id"] = f"L-{person.number}"
+            traits["loyalty_id"] = f"{person.town}L-{person.number}"
         return self._call(person, "identify", traits=traits)
 
     def _company(self, person: Person) -> dict[str, Any]:
@@ -190,7 +198,7 @@ class People:
         skew = self._random.choice((0, 0, 0, -MINUTE_MS, 5 * MINUTE_MS, HOUR_MS))
         event: dict[str, Any] = {
             "type": call,
-            "messageId": f"m-{self._count}",
+            "messageId": f"{self._town}m-{self._count}",
             "anonymousId": person.anonymous_id,
             **own,
         }

@@ -1,0 +1,54 @@
+"""The records that the benchmarks send: named workloads with fixed seeds, one list a source partition."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from cdp_stream.model.time import DAY_MS
+from cdp_stream.testing.people import People
+
+PARTITIONS = 8
+SENT_AT = 1_767_225_600_000 + 180 * DAY_MS
+"""The Kafka timestamp of every record: later than all events, so that no clock of a machine decides anything."""
+
+
+def typical(events: int, people: int, partitions: int = PARTITIONS) -> list[list[bytes]]:
+    """Zipf users who come anonymously and become known, shared devices, 1 % duplicates, 0.5 % malformed.
+
+    Each partition has a town of its own whose people share nothing with other towns: the outcome is the same in
+    whatever order the partitions are read.
+    """
+    return [
+        list(People(1 + town, people // partitions, town=f"t{town}-").lines(events // partitions))
+        for town in range(partitions)
+    ]
+
+
+async def produce(bootstrap: str, topic: str, lines: list[list[bytes]]) -> None:
+    """Make the topic and put the lines into its partitions."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(topic, len(lines), 1)])
+    finally:
+        await admin.close()
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=512 * 1024, linger_ms=5)
+    await producer.start()
+    try:
+        sent: list[Awaitable[Any]] = []
+        for partition, of_partition in enumerate(lines):
+            batch = producer.create_batch()
+            for line in of_partition:
+                if batch.append(key=None, value=line, timestamp=SENT_AT) is None:
+                    sent.append(await producer.send_batch(batch, topic, partition=partition))
+                    batch = producer.create_batch()
+                    batch.append(key=None, value=line, timestamp=SENT_AT)
+            sent.append(await producer.send_batch(batch, topic, partition=partition))
+        await asyncio.gather(*sent)
+    finally:
+        await producer.stop()
