@@ -34,7 +34,8 @@ async def produce(bootstrap: str, topic: str, lines: list[list[bytes]]) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        await admin.create_topics([NewTopic(topic, len(lines), 1)])
+        # The records' timestamps lie in the past: with a retention the broker would remove them under the reader.
+        await admin.create_topics([NewTopic(topic, len(lines), 1, topic_configs={"retention.ms": "-1"})])
     finally:
         await admin.close()
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=512 * 1024, linger_ms=5)

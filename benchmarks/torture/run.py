@@ -121,7 +121,8 @@ async def create_sources(bootstrap: str, replicas: int = 1) -> None:
     """The source topics."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
-    await admin.create_topics([NewTopic(topic, count, replicas) for topic, count in SOURCES.items()])
+    keep = {"retention.ms": "-1"}
+    await admin.create_topics([NewTopic(name, count, replicas, topic_configs=keep) for name, count in SOURCES.items()])
     await admin.close()
 
 

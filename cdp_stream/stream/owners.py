@@ -25,6 +25,8 @@ _CANCEL_AGAIN_S: Final = 0.5
 _FENCED_MAX: Final = 5
 _FENCED_WITHIN_S: Final = 120.0
 _PAUSES_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
+"""Before claiming again: longer and longer where one claim ends soon after the other."""
+_SOON_S: Final = 20.0
 log = logging.getLogger("cdp_stream.owners")
 
 
@@ -122,6 +124,7 @@ class Owners:
         if before is not None:
             await before
         failed: deque[float] = deque(maxlen=_FENCED_MAX)
+        ended: deque[float] = deque(maxlen=len(_PAUSES_S))
         while not lease.over.is_set():
             error = await self._own(partition, lease)
             if error is None:
@@ -140,7 +143,9 @@ class Owners:
                 if len(failed) == _FENCED_MAX and failed[-1] - failed[0] < _FENCED_WITHIN_S:
                     self._crash(Fenced(f"fenced {_FENCED_MAX} times in a row; does another group run on this space?"))
                     return
-            await _first_of(lease.over, _PAUSES_S[min(len(failed), len(_PAUSES_S) - 1)])
+            ended.append(time.monotonic())
+            soon = sum(1 for moment in ended if ended[-1] - moment < _SOON_S)
+            await _first_of(lease.over, _PAUSES_S[soon - 1])
             if not await self._may_go_on(partition, lease):
                 log.warning("partition %d: no longer ours", partition)
                 if self._leases.get(partition) is lease:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from cdp_stream.errors import LogContradiction
@@ -46,20 +47,20 @@ class SourceReader:
 
     async def start(self, positions: dict[TopicPartition, int]) -> None:
         """Begin at these positions; partitions not named begin at their earliest record."""
-        self._consumer = self._log.consumer(group_id=self._group, isolation_level="read_committed")
+        # No reset: records that retention removes before they are read must stop the worker, not be passed over.
+        self._consumer = self._log.consumer(
+            group_id=self._group, isolation_level="read_committed", auto_offset_reset="none"
+        )
         await self._consumer.start()
         every = [
             TopicPartition(topic.topic, number) for topic in self._topics.values() for number in range(topic.partitions)
         ]
-        self._consumer.assign(every)
         earliest = await self._consumer.beginning_offsets(every)
+        self._consumer.assign(every)
         for where in every:
             start = positions.get(where, earliest[where])
             if start < earliest[where]:
-                raise LogContradiction(
-                    f"{where.topic}/{where.partition}: retention removed records {start} to {earliest[where] - 1} "
-                    "before they were read"
-                )
+                raise _removed(where, start, earliest[where])
             self._consumer.seek(where, start)
             self._starts[where] = start
             self._buffers[where] = deque()
@@ -69,7 +70,7 @@ class SourceReader:
         held = sum(len(buffer) for buffer in self._buffers.values())
         if held < self._step_events * _BUFFER_SLICES:
             wait = 0 if held else timeout_ms
-            batches = await self._consumer.getmany(timeout_ms=wait, max_records=self._step_events)
+            batches = await _getmany(self._consumer, timeout_ms=wait, max_records=self._step_events)
             for where, records in batches.items():
                 self._buffers[where].extend(records)
                 held += len(records)
@@ -124,14 +125,14 @@ class SourceReader:
     async def _read(self, part: SourceSlice) -> list[RawRecord]:
         where = TopicPartition(part.topic, part.partition)
         if self._reread is None:
-            self._reread = self._log.consumer(isolation_level="read_committed")
+            self._reread = self._log.consumer(isolation_level="read_committed", auto_offset_reset="none")
             await self._reread.start()
         consumer = self._reread
         consumer.assign([where])
         consumer.seek(where, part.start)
         taken: list[RawRecord] = []
         for _ in range(_RETRIES):
-            batches = await consumer.getmany(where, timeout_ms=_FETCH_MS, max_records=part.count - len(taken))
+            batches = await _getmany(consumer, timeout_ms=_FETCH_MS, max_records=part.count - len(taken))
             found = batches.get(where, [])
             taken.extend(_raw(record, part.topic_id, part.identity) for record in found if record.offset < part.end)
             if len(taken) >= part.count or await consumer.position(where) >= part.end:
@@ -170,6 +171,29 @@ class SourceReader:
             await self._consumer.stop()
         if self._reread is not None:
             await self._reread.stop()
+
+
+async def _getmany(
+    consumer: Consumer, timeout_ms: int, max_records: int
+) -> Mapping[TopicPartition, Sequence[ReadRecord]]:
+    """The consumer's `getmany`. Raises LogContradiction where what it should read next is gone."""
+    try:
+        return await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
+    except OffsetOutOfRangeError as error:
+        where, start = next(iter(error.args[0].items()))
+        earliest = await consumer.beginning_offsets([where])
+        raise _removed(where, start, earliest[where]) from error
+
+
+def _removed(where: TopicPartition, start: int, earliest: int) -> LogContradiction:
+    if earliest <= start:
+        return LogContradiction(
+            f"{where.topic}/{where.partition}: ends before {start}, which is to be read next; the topic was truncated, or "
+            "deleted and made anew"
+        )
+    return LogContradiction(
+        f"{where.topic}/{where.partition}: retention removed records {start} to {earliest - 1} before they were read"
+    )
 
 
 def _raw(record: ReadRecord, topic_id: str, identity: bool) -> RawRecord:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from cdp_stream.cli.from_kafka import recompute
@@ -77,6 +77,18 @@ class Space:
         finally:
             await producer.stop()
 
+    def remove_records(self) -> None:
+        """Everything that stands in the first source now, as its retention would."""
+        asyncio.run(self._remove_records())
+
+    async def _remove_records(self) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.kafka)
+        await admin.start()
+        topic = self.settings.topic_prefix + self.compiled.topology.sources[0].topic
+        everything = RecordsToDelete(before_offset=-1)
+        await admin.delete_records({TopicPartition(topic, number): everything for number in range(SOURCE_PARTITIONS)})
+        await admin.close()
+
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             return subprocess.Popen(
@@ -116,6 +128,13 @@ class Space:
                 pass  # the worker has not created its topics yet
             time.sleep(0.5)
         raise AssertionError(f"not done within {within_s} s; {self.log.read_text()[-3000:]}")
+
+    def wait_until_cut(self, records: int, within_s: float = 60) -> None:
+        """Until slices of `records` records stand in the identity log."""
+        until = time.monotonic() + within_s
+        while asyncio.run(self._sliced()) < records:
+            assert time.monotonic() < until, self.log.read_text()[-3000:]
+            time.sleep(0.2)
 
     async def _sliced(self) -> int:
         names = TopicNames.of(self.compiled.topology, self.settings)

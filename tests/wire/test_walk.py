@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -50,6 +52,23 @@ def test_the_whole_walk_equals_its_recomputation_and_a_stop_is_clean(space: Spac
     assert (digest, counts) == space.recomputed()
     assert counts["audience-changes"] > 20
     assert counts["destinations/crm"] > 20
+
+
+def test_records_that_retention_removes_before_they_are_read_stop_the_worker(space: Space) -> None:
+    space.produce(list(People(7, 100).lines(2_000)))
+    worker = space.start("--stage", "identity")
+    try:
+        space.wait_until_cut(2_000)
+        worker.send_signal(signal.SIGSTOP)
+        # The fetch that was under way may still bring the first of these.
+        space.produce(list(People(8, 100).lines(2_000)))
+        space.produce(list(People(9, 100).lines(2_000)))
+        space.remove_records()
+        worker.send_signal(signal.SIGCONT)
+        assert worker.wait(timeout=60) == 1
+    finally:
+        worker.kill()
+    assert re.search(r"retention removed records \d+ to 1499 before they were read", space.log.read_text())
 
 
 def test_a_stop_in_mid_stream_leaves_nothing_half_done(space: Space) -> None:
