@@ -114,7 +114,7 @@ def aggregation_of(reduction: Reduction, shape: Shape, since: Instant | None = N
         event=reduction.event,
         kind=shape.kind,
         matches=None if shape.arrival is None else compile_arrival(shape.arrival),
-        value=_row_reader(shape.columns, value) if is_rows else value,
+        value=_row_reader(shape.columns, value, of_session=isinstance(reduction.window, Session)) if is_rows else value,
         horizon=shape.horizon,
         keeps_ids=not is_rows or reducer in ("first", "last"),
         since=since,
@@ -172,15 +172,20 @@ def _array_at(properties: Any, path: KeyPath) -> list[Any] | None:
     return value if type(value) is list else None
 
 
-def _row_reader(columns: tuple[Column, ...], value: Read[ProfileEvent] | None) -> Read[ProfileEvent] | None:
-    """Columns and the reducer's value as one list; None when the reducer skips the event."""
+def _row_reader(
+    columns: tuple[Column, ...], value: Read[ProfileEvent] | None, *, of_session: bool
+) -> Read[ProfileEvent] | None:
+    """Columns and the reducer's value as one list; None when the reducer skips the event.
+
+    A session is of events, with a value or without: there the row stays, and says None for the value.
+    """
     reads = tuple(_of_event(column) for column in columns)
     if value is None:
         return (lambda event: [_kept(read(event)) for read in reads]) if reads else (lambda _event: [])
 
     def row(event: ProfileEvent) -> list[Any] | None:
         reduced = value(event)
-        if reduced is None:
+        if reduced is None and not of_session:
             return None
         return [*(_kept(read(event)) for read in reads), _kept(reduced)]
 

@@ -102,6 +102,7 @@ class Compiler(Struct, frozen=True):
         gap = window.gap if isinstance(window, Session) else None
         later = self._later(shape, {})
         reduce, nothing = _reducing(reduction), _nothing(reduction)
+        has_value = reduction.path is not None
 
         def read(scope: Scope) -> Any:
             state = scope.states.get(key)
@@ -113,6 +114,8 @@ class Compiler(Struct, frozen=True):
                 chosen = [row for row in chosen if later(Occurrence(row, None, scope))]
             if gap is not None:
                 chosen = _latest_run(chosen, gap, scope)
+                if has_value:
+                    chosen = [row for row in chosen if row[-1] is not None]
             if chosen:
                 return reduce(chosen, scope)
             return nothing if seen + near <= scope.now else None

@@ -165,6 +165,55 @@ def test_a_session_joins_what_arrives_in_any_order(order: tuple[int, ...]) -> No
     assert {} == traits(driver)
 
 
+@pytest.mark.parametrize("condition", ["", ".where(NOT property('sku') = trait('plan'))"])
+@pytest.mark.parametrize(
+    ("reducer", "valued", "valueless"),
+    [
+        ("count()", 3, 1),
+        ("sum('total')", 5, None),
+        ("avg('total')", 5, None),
+        ("first('total')", 5, None),
+        ("last('total')", 5, None),
+        ("max('total')", 5, None),
+        ("min(property('total') as string)", "5", None),
+        ("mode('total', 1)", "5", None),
+        ("unique('total')", [5], []),
+        ("unique('total').count()", 1, 0),
+    ],
+)
+def test_an_event_without_the_value_prolongs_its_session(
+    condition: str, reducer: str, valued: Any, valueless: Any
+) -> None:
+    # With the condition on a trait the events are kept as candidates, without it as sessions: the rule is one.
+    driver = driver_of(traits={"spend": f"event('Paid'){condition}.expires_after(1 hours).{reducer}"})
+    nothing = 0 if "count()" in reducer else [] if "unique" in reducer else None
+
+    def stands() -> Any:
+        return traits(driver).get("spend")
+
+    driver.put({"type": "identify", "userId": "u1", "timestamp": "2025-01-01T00:00:00.000Z"})
+    assert stands() is None  # never matched
+    put(driver, "Paid", "2025-01-01T00:00:00.000Z", total=5)
+    put(driver, "Paid", "2025-01-01T00:40:00.000Z")
+    put(driver, "Paid", "2025-01-01T01:20:00.000Z", total=None)
+    driver.advance_to("2025-01-01T02:19:59.999Z")
+    assert valued == stands()  # 80 minutes after the only value, 40 after the event before
+    driver.advance_to("2025-01-01T02:20:00.000Z")
+    assert nothing == stands()  # expired
+    put(driver, "Paid", "2025-01-01T05:00:00.000Z")
+    assert valueless == stands()  # a live session without any value
+    driver.advance_to("2025-01-01T06:00:00.000Z")
+    assert nothing == stands()
+
+
+def test_an_event_with_an_unusable_value_prolongs_its_session() -> None:
+    driver = driver_of(traits={"spend": "event('Paid').expires_after(1 hours).sum('total')"})
+    put(driver, "Paid", "2025-01-01T00:00:00.000Z", total=5)
+    put(driver, "Paid", "2025-01-01T00:40:00.000Z", total="7")
+    put(driver, "Paid", "2025-01-01T01:20:00.000Z", total=2)
+    assert {"spend": 7} == traits(driver)
+
+
 def test_a_gap_of_exactly_the_expiry_begins_a_new_session() -> None:
     driver = driver_of(traits={"views": "event('Seen').expires_after(1 hours).count()"})
     put(driver, "Seen", "2025-01-01T10:00:00Z")

@@ -17,6 +17,8 @@ from cdp_stream.testing import TopologyDriver
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+EXAMPLES = max(200, settings().max_examples)
+"""More with HYPOTHESIS_PROFILE=long."""
 
 TRAITS = {
     "views": "event('View').count()",
@@ -39,6 +41,12 @@ TRAITS = {
     "session_views": "event('View').expires_after(2 hours).count()",
     "session_spend": "event('Order').expires_after(3 hours).sum('total')",
     "session_big": "event('Order').where(property('total') >= trait('mean')).expires_after(3 hours).count()",
+    "session_first": "event('View').expires_after(2 hours).first('cat')",
+    "session_cats": "event('View').expires_after(90 minutes).unique('cat')",
+    "session_cat_count": "event('View').expires_after(1 hours).unique('cat').count()",
+    "session_tags": "event('View').where(property('cat').none_of(trait('plan'), 'hats')).expires_after(2 hours).mode('tags.$', 1)",
+    "session_rest": "event('Order').where(property('sku').none_of(trait('plan'), 'hats')).expires_after(3 hours).sum('total')",
+    "session_last": "event('Order').where(property('sku').none_of(trait('plan'))).expires_after(2 hours).last('total')",
     "mean": "event('Order').avg('total')",
     "big": "event('Order').where(property('total') > trait('mean')).count()",
     "soon": "event('Order').where(property('eta').within_next(2 hours)).count()",
@@ -183,7 +191,7 @@ def expected(people: People, name: str, declared: list[Computed], now: datetime)
     return {key: value for key, value in values.items() if value is not None and value is not False}
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.lists(st.sampled_from(KEYS), min_size=1, max_size=4), streams, st.sampled_from([1, 3]))
 def test_at_every_instant_profiles_are_as_the_slow_model_says(keys: list[str], stream: Any, partitions: int) -> None:
     topology, declared = declared_of(keys)
@@ -198,7 +206,7 @@ def topology_keys(declared: list[Computed]) -> set[str]:
     return {one.key for one in declared}
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(
     st.lists(st.sampled_from(KEYS), min_size=1, max_size=4),
     streams,

@@ -107,20 +107,22 @@ class World:
         outer = around or ()
         events = [event for event in self.events if event.name == reduction.event]
         events = [event for event in events if all(self.holds(test, (*outer, event)) for test in static)]
-        if reduction.path is not None:
+        window = reduction.window
+        if reduction.path is not None and not isinstance(window, Session):
             events = [event for event in events if _values(event, reduction)]
         if around is not None:
             start = around[-1].time
             end = start + reduction.within_parent if reduction.within_parent is not None else None
             events = [event for event in events if event.time > start and (end is None or event.time < end)]
         ever, near = list(events), 0
-        window = reduction.window
         if isinstance(window, Within | Between):
             near = window.near if isinstance(window, Between) else 0
             events = [event for event in events if self.now - window.far < event.time <= self.now - near]
         events = [event for event in events if all(self.holds(test, (*outer, event)) for test in later)]
         if isinstance(window, Session):
+            # A session is a burst of events; only then does it matter which of them have a value.
             events = _last_session(events, window.gap, self.now)
+            events = [event for event in events if reduction.path is None or _values(event, reduction)]
         if events:
             return _fold(events, reduction)
         if around is None and not any(event.time + near <= self.now for event in ever):
