@@ -6,7 +6,7 @@ The core neither logs nor counts: it hands over a tally with each step, and this
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -73,6 +73,12 @@ TABLE: Final[tuple[MetricRow, ...]] = (
         "cdp_stage_lag_messages",
         ("stage", "partition"),
         "Messages between a stage's state and its input's end",
+    ),
+    MetricRow(
+        "gauge",
+        "cdp_standby_lag_records",
+        ("stage", "partition"),
+        "Changelog records that a standby of a partition has still to read (CDP_STREAM_STANDBY)",
     ),
     MetricRow("gauge", "cdp_stream_time_seconds", (), "Stream time (`now`) of the identity stage"),
     MetricRow("gauge", "cdp_profiles", (), "Profiles ever created, absorbed ones included"),
@@ -146,6 +152,11 @@ class Metrics:
     def __getitem__(self, name: str) -> Any:
         """The metric of that name; KeyError if it is not in the table."""
         return self._by_name[name]
+
+    def standby(self, stage: str) -> Callable[[int, int], None]:
+        """What the standbys of a stage report: the partition, and how many changelog records they have still to read."""
+        gauge = self["cdp_standby_lag_records"]
+        return lambda partition, behind: gauge.labels(stage, str(partition)).set(behind)
 
 
 class IdentityMetrics:
@@ -232,10 +243,15 @@ class ProfileMetrics:
                 case ("destination", name):
                     metrics["cdp_destination_messages_total"].labels(name).inc(count)
 
-    def audience_sizes(self, partition: int, sizes: dict[str, int]) -> None:
-        """Members by audience, counted from the state when a partition is taken over."""
+    def audience_sizes(self, partition: int, sizes: Mapping[str, int]) -> None:
+        """Members by audience, counted from the state when a partition is taken over; steps since then are added."""
         for key, size in sizes.items():
-            self._metrics["cdp_audience_size"].labels(key, str(partition)).set(size)
+            self._metrics["cdp_audience_size"].labels(key, str(partition)).inc(size)
+
+    def gone(self, partition: int) -> None:
+        """The partition is another worker's: what it holds is told there."""
+        for name in ("cdp_audience_size", "cdp_state_bytes", "cdp_parked_profiles", "cdp_stage_lag_messages"):
+            self._metrics[name].remove_by_labels({"partition": str(partition)})
 
     def state(self, partition: int, size_bytes: int, parked: int, lag_messages: int) -> None:
         """Size of the state, profiles that wait, messages not done yet."""

@@ -104,7 +104,7 @@ async def restore(log: Log, store: Store, changelog: TopicPartition, barrier_pos
     it was: until it is complete the store is of no use, and nobody reads it. Raises LogContradiction when the changelog
     is shorter than what was stored.
     """
-    start = max(barrier_position, _restored_to(store))
+    start = max(barrier_position, restored_to(store))
     consumer = log.consumer()
     await consumer.start()
     pending: dict[bytes, bytes | None] = {}
@@ -141,7 +141,8 @@ async def restore(log: Log, store: Store, changelog: TopicPartition, barrier_pos
     return position
 
 
-def _restored_to(store: Store) -> int:
+def restored_to(store: Store) -> int:
+    """Up to where an unfinished restore, or a standby, has brought the store; 0 when it is neither."""
     raw = store.get(RESTORED_KEY)
     return 0 if raw is None else int.from_bytes(raw, "big")
 

@@ -61,11 +61,11 @@ class Owner:
         self._claimed, self._producer_id = await claim(
             self._world.log, self.name, outputs, lambda: self._world.is_ours(self.partition)
         )
-        folder = state_folder(self.settings, self.names) / f"{self.stage_name}-{self.partition}"
-        _wipe_if_stale(folder, self._world.clock_ms())
+        folder = partition_folder(self.settings, self.names, self.stage_name, self.partition)
+        wipe_if_stale(folder, self._world.clock_ms())
         self.store = self._world.open_store(folder)
         self.phase = "restoring"
-        start = _changelog_position(self.store, self.stage_name)
+        start = changelog_position(self.store, self.stage_name)
         self._restored = await restore(self._world.log, self.store, self.changelog, start)
         return self.store
 
@@ -104,7 +104,7 @@ class Owner:
 
     def state_bytes(self) -> int:
         """Size of the state's files; 0 if the store keeps none."""
-        folder = state_folder(self.settings, self.names) / f"{self.stage_name}-{self.partition}"
+        folder = partition_folder(self.settings, self.names, self.stage_name, self.partition)
         size = 0
         # The store removes files at any time, also between the listing and the look at one.
         with contextlib.suppress(FileNotFoundError):
@@ -122,8 +122,13 @@ class Owner:
             await self._claimed.stop()
 
 
-def _wipe_if_stale(folder: Path, now_ms: Instant) -> None:
-    """State not written for so long that the changelog may have forgotten deletions since: it would keep deleted keys."""
+def partition_folder(settings: Settings, names: TopicNames, stage: str, partition: int) -> Path:
+    """Where the state of one stage partition lies."""
+    return state_folder(settings, names) / f"{stage}-{partition}"
+
+
+def wipe_if_stale(folder: Path, now_ms: Instant) -> None:
+    """Remove state that was not written for so long that the changelog may have forgotten deletions since."""
     if not folder.is_dir():
         return
     written = max((int(file.stat().st_mtime * 1000) for file in folder.iterdir()), default=now_ms)
@@ -132,7 +137,8 @@ def _wipe_if_stale(folder: Path, now_ms: Instant) -> None:
         wipe(folder)
 
 
-def _changelog_position(store: Store, stage: str) -> int:
+def changelog_position(store: Store, stage: str) -> int:
+    """Up to where the stored barrier knows the changelog; 0 for an empty store."""
     from msgspec import msgpack
 
     raw = store.get(BARRIER_KEY)

@@ -74,6 +74,8 @@ class Owners:
         self.assigned = False
         self.before_again: Callable[[], Awaitable[None]] = _nothing
         """Awaited when an owner needs other topics than it has claimed: from then on `make` knows them."""
+        self.release: Callable[[int], None] = _keep
+        """Called before a partition that is given to us is opened: nobody else here may hold its store."""
         self.membership: Membership | None = None
 
     def get(self, partition: int) -> PartitionOwner | None:
@@ -99,6 +101,7 @@ class Owners:
         for partition in sorted(self._leases.keys() - wanted):
             self._end(partition)
         for partition in sorted(wanted - self._leases.keys()):
+            self.release(partition)
             lease = self._leases[partition] = _Lease()
             before = self._ending.get(partition)
             lease.task = asyncio.get_running_loop().create_task(self._hold(partition, lease, before))
@@ -185,6 +188,10 @@ class Owners:
 
 
 async def _nothing() -> None:
+    return
+
+
+def _keep(_partition: int) -> None:
     return
 
 

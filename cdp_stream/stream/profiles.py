@@ -25,6 +25,7 @@ _SHIPMENTS_WAIT_MS = 500
 _REPORT_EVERY_S = 5.0
 _SILENT_S = 5.0
 """After so long without a message the partition is read past the group's client."""
+_SCANNED_AT_ONCE = 200
 _QUEUE_MAX = 200
 """Messages held for a partition, of up to some megabytes each; more wait in the log."""
 log = logging.getLogger("cdp_stream.profiles")
@@ -87,6 +88,7 @@ class ProfileOwner:
 
     async def close(self) -> None:
         """Close everything; what was not stored is decided again by the next owner."""
+        self._metrics.gone(self._partition)
         await self._owner.close()
 
     async def _do_present(self, before: int | None = None) -> None:
@@ -102,9 +104,12 @@ class ProfileOwner:
             await consumer.stop()
 
     async def _report(self) -> None:
+        # The scan sees the state as it is now; what steps change meanwhile, they tell by themselves.
         sizes: Counter[str] = Counter()
-        for profile in self.stage.states.all_profiles():
+        for number, profile in enumerate(self.stage.states.all_profiles(), start=1):
             sizes.update(key for key, member in profile.memberships.items() if member)
+            if number % _SCANNED_AT_ONCE == 0:
+                await asyncio.sleep(0)
         self._metrics.audience_sizes(self._partition, sizes)
         while True:
             await asyncio.sleep(_REPORT_EVERY_S)

@@ -35,6 +35,7 @@ _KNOWN: Final = {
     "STEP_BYTES_MAX",
     "CLOCK_INTERVAL_MS",
     "CLAIM_RENEW_S",
+    "STANDBY",
     "WEBHOOK_URL",
     "WEBHOOK_SECRET",
 }
@@ -63,6 +64,8 @@ class Settings:
     clock_interval_ms: int = 500
     claim_renew_s: float = 21_600
     """How long a claim is used. The broker forgets a writer's epoch a day after its last record."""
+    standby: bool = False
+    """Follow the changelogs of partitions that others own, so that one of them can be taken over at once."""
     webhook_url: str | None = field(default=None, repr=False)
     """Of `cdp-stream webhook`; it may hold a token, so it is not shown."""
     webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
@@ -95,6 +98,7 @@ class Settings:
             step_bytes_max=_number(given, "STEP_BYTES_MAX", 2 * 1024 * 1024, 1_024, 8 * 1024 * 1024),
             clock_interval_ms=_number(given, "CLOCK_INTERVAL_MS", 500, 50, 60_000),
             claim_renew_s=_number(given, "CLAIM_RENEW_S", 21_600, 1, 43_200),
+            standby=_one_of(given, "STANDBY", ("no", "yes")) == "yes",
             webhook_url=given.get("WEBHOOK_URL"),
             webhook_secrets=tuple(given.get("WEBHOOK_SECRET", "").split()),
         )

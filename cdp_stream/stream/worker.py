@@ -25,6 +25,7 @@ from cdp_stream.stream.owner import state_folder
 from cdp_stream.stream.pages import Pages, Pulse, serve
 from cdp_stream.stream.profiles import ProfileOwner
 from cdp_stream.stream.settings import Settings
+from cdp_stream.stream.standby import Standbys
 from cdp_stream.stream.topics import TopicNames, ensure_topics
 
 STAGES = ("identity", "profiles")
@@ -93,6 +94,10 @@ async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, ap
     await app.start()
     log.info("stage %s of space %s started", stage, names.space)
     beside = [loop.create_task(running) for running in (_freeze(), pulse.run())]
+    if settings.standby:
+        standbys = Standbys(settings, names, stage, world, owners.owned, metrics.standby(stage))
+        owners.release = standbys.release
+        beside.append(loop.create_task(standbys.run()))
     await stop.wait()
     log.info("stage %s: stopping", stage)
     for task in beside:

@@ -1,0 +1,31 @@
+"""What a worker tells of a partition it tells as long as the partition is its own, and no longer."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from cdp_stream.metrics import Metrics, ProfileMetrics
+
+
+def sizes(metrics: Metrics) -> dict[tuple[str, str], float]:
+    samples = next(iter(metrics["cdp_audience_size"].collect())).samples
+    return {(sample.labels["audience"], sample.labels["partition"]): sample.value for sample in samples}
+
+
+def test_sizes_of_a_partition_that_went_are_told_no_more() -> None:
+    metrics = Metrics()
+    told = ProfileMetrics(metrics)
+    told.audience_sizes(0, Counter(buyers=3))
+    told.audience_sizes(1, Counter(buyers=4, lapsed=1))
+    told.state(1, 100, 0, 0)
+    told.gone(1)
+    assert sizes(metrics) == {("buyers", "0"): 3}
+    told.audience_sizes(1, Counter(buyers=5))
+    assert sizes(metrics) == {("buyers", "0"): 3, ("buyers", "1"): 5}
+
+
+def test_a_standby_tells_how_far_it_is_behind() -> None:
+    metrics = Metrics()
+    metrics.standby("profiles")(3, 12)
+    samples = next(iter(metrics["cdp_standby_lag_records"].collect())).samples
+    assert [(sample.labels, sample.value) for sample in samples] == [({"stage": "profiles", "partition": "3"}, 12)]
