@@ -58,11 +58,23 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter an option
       cdp-stream replay topologies/ecommerce --state /tmp/shop && cdp-stream inspect user_id:u-1 --state /tmp/shop
       CDP_STREAM_KAFKA=localhost:9092 cdp-stream replay topologies/ecommerce --from-kafka
     """
+    if from_kafka and events is not None:
+        raise UsageError("--from-kafka takes the events from the space's sources; give no --events with it")
+    if compare and not from_kafka:
+        raise UsageError("--compare needs --from-kafka: only a running space has topics to compare with")
     compiled = load_compiled(topology)
     if from_kafka:
         from cdp_stream.cli.from_kafka import replay_from_kafka
 
-        replay_from_kafka(compiled, compare=compare, as_json=as_json)
+        replay_from_kafka(
+            compiled,
+            out=out,
+            state=state,
+            partitions=partitions,
+            explain=explain,
+            compare=compare,
+            as_json=as_json,
+        )
         return
     names = [destination.name for destination in compiled.topology.destinations]
     began = time.perf_counter()
@@ -77,11 +89,11 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter an option
             observe=(lambda *seen: click.echo(explain_line(*seen))) if explain else None,
         )
         stack.callback(run.space.close)
-        lines, name, total = _lines(topology, events, stack)
+        lines, total = _lines(topology, events, stack)
         source = compiled.topology.sources[0]
         count = 0
         with _progress(total, quiet=explain or as_json) as advance:
-            for taken in run.run(records_of(lines, name, identity=source.identity)):
+            for taken in run.run(records_of(lines, identity=source.identity)):
                 count += taken
                 advance(taken)
         if files is not None:
@@ -89,10 +101,10 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter an option
         _summary(run, count, time.perf_counter() - began, as_json=as_json)
 
 
-def _lines(topology: Path, events: str | None, stack: contextlib.ExitStack) -> tuple[Iterable[bytes], str, int | None]:
-    """The events' lines, the name of their file, and how many there are, where that is known."""
+def _lines(topology: Path, events: str | None, stack: contextlib.ExitStack) -> tuple[Iterable[bytes], int | None]:
+    """The events' lines, and how many there are, where that is known."""
     if events == "-":
-        return sys.stdin.buffer, "-", None
+        return sys.stdin.buffer, None
     folder = topology if topology.is_dir() else topology.parent
     path = Path(events) if events is not None else folder / "events.jsonl"
     try:
@@ -101,7 +113,7 @@ def _lines(topology: Path, events: str | None, stack: contextlib.ExitStack) -> t
         file: BinaryIO = stack.enter_context(path.open("rb"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}; name a file with --events FILE") from None
-    return file, path.name, total
+    return file, total
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from cdp_stream.cli.topology import load_compiled
+from cdp_stream.stream.settings import Settings
 
 _POLL_S = 0.05
 _KILL_AFTER_S = 9.0
@@ -25,7 +26,12 @@ _STAGES = ("identity", "profiles")
 @click.option("--stage", type=click.Choice([*_STAGES, "all"]), default="all", show_default=True, help="Stage to run.")
 @click.option("--apply", is_flag=True, help="Put the file's topology in force if another version is.")
 @click.option("--restart", is_flag=True, help="Start a stage again when its process ends unexpectedly.")
-@click.option("--log-level", default="INFO", show_default=True, help="DEBUG, INFO, WARNING or ERROR.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+    default="INFO",
+    show_default=True,
+)
 def worker(topology: Path, stage: str, apply: bool, restart: bool, log_level: str) -> None:
     """Run TOPOLOGY's stages on the Kafka of CDP_STREAM_KAFKA until SIGTERM or Ctrl-C.
 
@@ -35,9 +41,9 @@ def worker(topology: Path, stage: str, apply: bool, restart: bool, log_level: st
       cdp-stream worker topologies/ecommerce --stage profiles
     """
     compiled = load_compiled(topology)
+    settings = Settings.from_environ(os.environ)
     if stage == "all":
         sys.exit(_supervise(sys.argv[1:], restart=restart))
-    from cdp_stream.stream.settings import Settings
     from cdp_stream.stream.worker import run_stage
 
     logging.basicConfig(
@@ -47,7 +53,7 @@ def worker(topology: Path, stage: str, apply: bool, restart: bool, log_level: st
     )
     for noisy in ("aiokafka", "kafka", "faust", "mode"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
-    run_stage(Settings.from_environ(os.environ), compiled, stage, apply=apply)
+    run_stage(settings, compiled, stage, apply=apply)
 
 
 class _Supervisor:

@@ -52,15 +52,20 @@ def resolve_event(event: Event, state: GraphState, rules: IdentityRules) -> Iden
         registered = tuple(sorted((*registered, *found.registered)))
     ranks = rules.ranks(registered)
     if not event.identity:
-        return _attach(users, accounts, state, ranks)
+        return _attach(users, accounts, found, state, ranks)
     walk = _Walk(event, state, rules, ranks)
     user = walk.resolve(USERS, users, found.blocked)
     account = walk.resolve(ACCOUNTS, accounts, found.blocked_accounts)
     return walk.outcome(user, account, found)
 
 
-def _attach(users: Owners, accounts: Owners, state: GraphState, ranks: dict[str, int]) -> IdentityOutcome:
-    """An event of a source without identity: it goes where its known ids point, and changes nothing."""
+def _attach(
+    users: Owners, accounts: Owners, found: Extraction, state: GraphState, ranks: dict[str, int]
+) -> IdentityOutcome:
+    """An event of a source without identity: it goes where its known ids point, and changes nothing.
+
+    What was blocked on it, and that it belongs to nobody, is told as of any other event.
+    """
 
     def most_trusted(owners: Owners) -> Resolution | None:
         for external_id in _ranked(owners, ranks):
@@ -69,9 +74,24 @@ def _attach(users: Owners, accounts: Owners, state: GraphState, ranks: dict[str,
         return None
 
     user, account = most_trusted(users), most_trusted(accounts)
-    nobody = user is None and account is None
-    decisions = (Decision("no_identifiers", violation=NO_IDENTIFIERS),) if nobody else ()
-    return IdentityOutcome(user=user, account=account, decisions=decisions)
+    decisions = [_value_blocked(value, user) for value in found.blocked]
+    decisions += [_value_blocked(value, account) for value in found.blocked_accounts]
+    if user is None and account is None:
+        decisions.append(Decision("no_identifiers", violation=NO_IDENTIFIERS))
+    return IdentityOutcome(user=user, account=account, decisions=tuple(decisions))
+
+
+def _value_blocked(value: ExternalId, resolution: Resolution | None) -> Decision:
+    if resolution is None:
+        return Decision("value_blocked", identifiers=(value,), violation=BLOCKED)
+    profile = resolution.profile
+    return Decision(
+        "value_blocked",
+        profile_id=profile.id,
+        collection=profile.collection,
+        identifiers=(value,),
+        violation=BLOCKED,
+    )
 
 
 def _ranked(ids: Sequence[ExternalId] | Owners, ranks: dict[str, int]) -> list[ExternalId]:

@@ -72,7 +72,8 @@ def _undecodable(raw: bytes, error: Exception) -> Refused:
         return Refused("number_out_of_range", None, "a number does not fit 64 bits")
     if _only_fault_is_surrogates(raw):
         return Refused("invalid_utf8", None, "a text holds half a surrogate pair, which UTF-8 cannot write")
-    return Refused("not_json", None, str(error))
+    # Not the decoder's own words: a dead letter must read the same whatever version of it wrote it.
+    return Refused("not_json", None, "the value is not valid JSON")
 
 
 def _only_fault_is_surrogates(raw: bytes) -> bool:

@@ -13,7 +13,8 @@ from cdp_stream.errors import SettingsError
 _PREFIX: Final = "CDP_STREAM_"
 _PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
-_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@,;]+):[0-9]{1,5}")
+_ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/@,;]+):([0-9]{1,5})")
+_PORT_MAX: Final = 65_535
 _PREFIX_ALLOWED: Final = re.compile(r"[A-Za-z0-9._-]{0,100}")
 _KNOWN: Final = {
     "KAFKA",
@@ -157,10 +158,11 @@ def _addresses(given: Mapping[str, str]) -> str:
         )
     brokers = [broker.strip() for broker in given["KAFKA"].split(",")]
     for broker in brokers:
-        if not _ADDRESS.fullmatch(broker):
+        found = _ADDRESS.fullmatch(broker)
+        if found is None or not 1 <= int(found[1]) <= _PORT_MAX:
             raise SettingsError(
-                f"CDP_STREAM_KAFKA: {broker!r} is not host:port; several brokers are separated by commas, "
-                "such as one:9092,two:9092"
+                f"CDP_STREAM_KAFKA: {broker!r} is not host:port, with a port from 1 to {_PORT_MAX}; several brokers "
+                "are separated by commas, such as one:9092,two:9092"
             )
     return ",".join(brokers)
 

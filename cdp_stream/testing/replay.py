@@ -20,19 +20,20 @@ from cdp_stream.stages.identity import first_topology
 from cdp_stream.stages.records import OutputRecord
 from cdp_stream.testing.local import LocalSpace
 
-_FILE_TOPIC_ID = "file"
+_FILE_TOPIC = "file"
+"""What stands for the topic, and for its id: the same events give the same ids, whichever file or pipe they come from."""
 _OUT_FILES = ("ledger", "trait_changes", "audience_changes", "dead_letters")
 
 
-def records_of(lines: Iterable[bytes], file: str, *, identity: bool = True) -> Iterator[RawRecord]:
-    """Lines as source records: topic is the file, offset the line. A line is received at its own `receivedAt`, else
-    its timestamp, else with the line before it.
+def records_of(lines: Iterable[bytes], *, identity: bool = True) -> Iterator[RawRecord]:
+    """Lines as source records: topic `file`, partition 0, offset the line. A line is received at its own `receivedAt`,
+    else its timestamp, else with the line before it.
     """
     received: Instant = 0
     for number, line in enumerate(lines):
         raw = line.rstrip(b"\r\n")
         received = _received(raw, received)
-        yield RawRecord(SourceRef(file, _FILE_TOPIC_ID, 0, number), received, None, raw, identity)
+        yield RawRecord(SourceRef(_FILE_TOPIC, _FILE_TOPIC, 0, number), received, None, raw, identity)
 
 
 def _received(raw: bytes, before: Instant) -> Instant:
@@ -56,16 +57,20 @@ class OutputFiles:
     """The output topics as JSONL files in a folder."""
 
     def __init__(self, folder: Path, destinations: Iterable[str]) -> None:
-        """Create the folder and its files, also those that stay empty."""
+        """Create the folder and its files, also those that stay empty; another destination's when it comes."""
         self._folder = folder
         self._files: dict[str, BinaryIO] = {}
         (folder / "destinations").mkdir(parents=True, exist_ok=True)
         for name in (*_OUT_FILES, *(f"destinations/{name}" for name in destinations)):
-            self._files[name.replace("_", "-") if "/" not in name else name] = (folder / f"{name}.jsonl").open("wb")
+            self._open(name.replace("_", "-") if "/" not in name else name, name)
+
+    def _open(self, topic: str, name: str) -> BinaryIO:
+        file = self._files[topic] = (self._folder / f"{name}.jsonl").open("wb")
+        return file
 
     def write(self, record: OutputRecord) -> None:
         """Append a record to its topic's file."""
-        file = self._files[record.topic]
+        file = self._files.get(record.topic) or self._open(record.topic, record.topic)
         file.write(record.value)
         file.write(b"\n")
 
@@ -80,6 +85,10 @@ class OutputFiles:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every file."""
         for file in self._files.values():
             file.close()
 

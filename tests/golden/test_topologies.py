@@ -20,7 +20,7 @@ FOLDERS = sorted(path.parent for path in TOPOLOGIES.glob("*/topology.yaml"))
 def ended(folder: Path, partitions: int, step_size: int, state: str | Path) -> list[dict[str, object]]:
     run = Replay(load_compiled(folder), partitions=partitions, step_size=step_size, state=state)
     with (folder / "events.jsonl").open("rb") as lines:
-        for _ in run.run(records_of(lines, "events.jsonl")):
+        for _ in run.run(records_of(lines)):
             pass
     profiles = list(run.space.all_profiles())
     members = Counter(key for profile in profiles for key in profile["audiences"])

@@ -17,6 +17,7 @@ from identity_model import DAY_MS, PERIOD_MS
 from memory_graph import MemoryGraph
 
 from cdp_stream.config.topology import parse_topology
+from cdp_stream.identity.extract import extract
 from cdp_stream.identity.resolve import resolve_event
 from cdp_stream.identity.rules import IdentityRules, compile_rules
 from cdp_stream.model.event import Event
@@ -150,11 +151,12 @@ def test_a_source_without_identity_changes_nothing(identity: dict[str, Any], str
         outcome = resolve_event(event, graph, rules)
         if not event.identity:
             nobody = outcome.user is None and outcome.account is None
-            kinds = ["no_identifiers"] if nobody else []
+            found = extract(event, rules, graph.registered_types)
+            kinds = ["value_blocked"] * len(found.blocked + found.blocked_accounts) + ["no_identifiers"] * nobody
             assert kinds == [decision.decision for decision in outcome.decisions]
             assert IdentityOutcome(outcome.user, outcome.account, decisions=outcome.decisions) == outcome
-            for found in (outcome.user, outcome.account):
-                assert found is None or graph.profiles[found.profile.id] == found.profile
+            for one in (outcome.user, outcome.account):
+                assert one is None or graph.profiles[one.profile.id] == one.profile
         graph.apply(outcome)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -52,6 +54,23 @@ def test_the_whole_walk_equals_its_recomputation_and_a_stop_is_clean(space: Spac
     assert (digest, counts) == space.recomputed()
     assert counts["audience-changes"] > 20
     assert counts["destinations/crm"] > 20
+    _recompute_into_a_folder(space, digest, counts)
+
+
+def _recompute_into_a_folder(space: Space, digest: str, counts: dict[str, int]) -> None:
+    """`replay --from-kafka --out --explain`, by the program itself; other partitions give the same."""
+    out = space.folder.parent / "out"
+    command = ["replay", str(space.folder), "--from-kafka", "--out", str(out), "--explain", "--partitions", "3"]
+    done = subprocess.run(
+        [sys.executable, "-m", "cdp_stream", *command], env=space.environ, capture_output=True, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    assert f"digest: {digest}" == lines[-1]
+    assert sum("events/" in line for line in lines) > 4_500
+    for topic, count in counts.items():
+        file = out / f"{topic if '/' in topic else topic.replace('-', '_')}.jsonl"
+        assert count == len(file.read_bytes().splitlines()), topic
+    assert len((out / "profiles.jsonl").read_bytes().splitlines()) > 100
 
 
 def test_records_that_retention_removes_before_they_are_read_stop_the_worker(space: Space) -> None:

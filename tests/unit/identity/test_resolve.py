@@ -320,6 +320,15 @@ class TestSourceWithoutIdentity:
         assert ["no_identifiers:  (No matching identifiers on event)"] == rows(outcome)
         assert (None, 0, ()) == (outcome.user, outcome.created_count, outcome.profiles)
 
+    def test_tells_what_is_blocked_whether_somebody_is_known_or_not(self) -> None:
+        space = Space(blocked_values=[{"exact": "u9"}])
+        person = space.send("a1").user.profile
+        assert ["value_blocked: u9 (ID value blocked)"] == rows(space.send("u9 a1", identity=False))
+        assert space.send("u9 a1", identity=False).decisions[0].profile_id == person.id
+        nobody = space.send("u9", identity=False)
+        expected = ["value_blocked: u9 (ID value blocked)", "no_identifiers:  (No matching identifiers on event)"]
+        assert expected == rows(nobody)
+
     def test_registers_no_type(self) -> None:
         space = Space()
         space.send("u1")

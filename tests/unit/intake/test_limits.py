@@ -268,7 +268,7 @@ def test_numbers_and_texts_are_held_to_what_can_be_written_again(place: Any, val
     ("raw", "words"),
     [
         (b"", "empty"),
-        (b'{"a": }', "byte 6"),
+        (b'{"a": }', "the value is not valid JSON"),
         (b'{"a": "\xff"}', "byte 7"),
         (b"[]", "an array"),
         (b'"x"', "a text"),

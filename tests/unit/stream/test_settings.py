@@ -35,6 +35,8 @@ def test_several_brokers_reach_each_client_in_its_own_form() -> None:
     [
         ({}, ["CDP_STREAM_KAFKA is not set", "kafka up"]),
         ({"CDP_STREAM_KAFKA": "localhost"}, ["CDP_STREAM_KAFKA", "'localhost' is not host:port"]),
+        ({"CDP_STREAM_KAFKA": "a:99999"}, ["'a:99999' is not host:port", "a port from 1 to 65535"]),
+        ({"CDP_STREAM_KAFKA": "a:0"}, ["'a:0' is not host:port"]),
         ({"CDP_STREAM_KAFKA": "a:1;b:2"}, ["'a:1;b:2' is not host:port", "commas"]),
         ({**HERE, "CDP_STREAM_TOPIC_PREFX": "x"}, ["CDP_STREAM_TOPIC_PREFX", "CDP_STREAM_TOPIC_PREFIX?"]),
         ({**HERE, "CDP_STREAM_TOPIC_PREFIX": "a b"}, ["CDP_STREAM_TOPIC_PREFIX='a b'", "letters"]),
