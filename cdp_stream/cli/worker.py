@@ -40,6 +40,8 @@ def worker(topology: Path, stage: str, apply: bool, restart: bool, log_level: st
       CDP_STREAM_KAFKA=localhost:9092 cdp-stream worker topologies/ecommerce
       cdp-stream worker topologies/ecommerce --stage profiles
     """
+    # Until something has begun there is nothing to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     compiled = load_compiled(topology)
     settings = Settings.from_environ(os.environ)
     if stage == "all":
@@ -75,6 +77,13 @@ class _Supervisor:
             if child.poll() is None:
                 child.send_signal(signal.SIGTERM)
 
+    def code(self) -> int:
+        """Of both, when they have ended. One that was not yet at work when it was asked to stop has just ended."""
+        asked = (0, -signal.SIGTERM) if self.stopping is not None else (0,)
+        return max(
+            (abs(child.returncode) for child in self.children.values() if child.returncode not in asked), default=0
+        )
+
     def restart(self, stage: str) -> None:
         """Start a stage again after a moment."""
         time.sleep(_RESTART_AFTER_S)
@@ -99,7 +108,7 @@ def _supervise(arguments: list[str], *, restart: bool) -> int:
             code = 1
             stages.stop()
         if not running:
-            return code or max(abs(child.returncode) for child in stages.children.values())
+            return code or stages.code()
         if stages.stopping is not None and time.monotonic() - stages.stopping > _KILL_AFTER_S:
             for child in stages.children.values():
                 if child.poll() is None:

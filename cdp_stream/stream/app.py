@@ -15,14 +15,36 @@ from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import MESSAGE_BYTES_MAX
 
 
+class _App(faust.App):
+    """An app of which no service fails by itself: `fail` is given the reason, and does not return."""
+
+    fail: Callable[[BaseException], None]
+
+    def _crash(self, reason: BaseException) -> None:
+        """Called by a service that failed, for itself and all that it belongs to."""
+        self.fail(reason)
+        super()._crash(reason)
+
+    async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
+        """Otherwise Faust takes the failed message for done, and goes on with the next."""
+        self.fail(exc)
+        await super()._on_agent_error(agent, exc)
+
+
 def build_app(
-    settings: Settings, group: str, topic: str, make_owner: Callable[[int], PartitionOwner], state: Path
+    settings: Settings,
+    group: str,
+    topic: str,
+    make_owner: Callable[[int], PartitionOwner],
+    state: Path,
+    fail: Callable[[BaseException], None],
 ) -> tuple[faust.App, Owners]:
     """A Faust app whose agent hands the messages of `topic` to the owners of their partitions.
 
-    `state`: the folder below which each partition's state lies, in `<stage>-<partition>`.
+    `state`: the folder below which each partition's state lies, in `<stage>-<partition>`. `fail`: given whatever fails
+    in a service, a thread or the agent of the app, or ends an owner for good.
     """
-    owners = Owners(make_owner, settings.claim_renew_s)
+    owners = Owners(make_owner, settings.claim_renew_s, fail)
     stage = group.rpartition(".")[2]
 
     def holding() -> Holding:
@@ -30,7 +52,7 @@ def build_app(
         stored = sorted(int(found.name.rpartition("-")[2]) for found in state.glob(f"{stage}-*") if found.is_dir())
         return Holding(generation, tuple(owners.owned()), tuple(stored))
 
-    app = faust.App(
+    app = _App(
         group,
         broker=settings.faust_broker(),
         broker_credentials=settings.faust_credentials(),
@@ -53,6 +75,7 @@ def build_app(
         table_standby_replicas=1,
         datadir=str(Path(settings.data_dir) / "faust"),
     )
+    app.fail = fail
     channel = app.topic(topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
     async def hand_over(stream: Any) -> None:

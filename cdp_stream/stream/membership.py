@@ -17,7 +17,11 @@ import faust
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.group import HeartbeatRequest
 
+from cdp_stream.errors import BrokerUnavailable
+
 _ASK_EVERY_S: Final = 0.2
+_UNDECIDED_MAX_S: Final = 120.0
+"""After so long it is this process whose group client has died: a group settles within seconds, or its broker is away."""
 _NO_GENERATION: Final = -1
 _NOT_A_MEMBER: Final = (22, 25)
 """Illegal generation, unknown member id."""
@@ -41,14 +45,21 @@ class Membership:
         self._held = held
 
     async def holds(self, partition: int) -> bool:
-        """Is the partition ours in the present generation? Waits while the group is undecided."""
-        said = False
+        """Is the partition ours in the present generation? Waits while the group is undecided.
+
+        Raises BrokerUnavailable when it stays so.
+        """
+        said, until = False, asyncio.get_running_loop().time() + _UNDECIDED_MAX_S
         while True:
             standing = await self._ask()
             if standing is Standing.GONE:
                 return False
             if standing is Standing.MEMBER:
                 return partition in self._held()
+            if asyncio.get_running_loop().time() > until:
+                raise BrokerUnavailable(
+                    f"partition {partition}: the group did not settle within {_UNDECIDED_MAX_S:.0f} s"
+                )
             if not said:
                 log.info("partition %d: waiting for the group to settle", partition)
                 said = True

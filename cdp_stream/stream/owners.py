@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -18,10 +17,11 @@ from typing import Final, Protocol
 
 from aiokafka.errors import KafkaError
 
-from cdp_stream.errors import Fenced, StartAgain
+from cdp_stream.errors import Fenced, StartAgain, StateError
 from cdp_stream.stream.membership import Membership
 
 _CANCEL_AGAIN_S: Final = 0.5
+_END_WITHIN_S: Final = 30.0
 _FENCED_MAX: Final = 5
 _FENCED_WITHIN_S: Final = 120.0
 _PAUSES_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
@@ -57,20 +57,24 @@ class _Lease:
 
 
 class Owners:
-    """The owners of the assigned partitions. `make` makes one; `renew_s`: how long one claim is used."""
+    """The owners of the assigned partitions.
+
+    `make` makes one; `renew_s`: how long one claim is used; `crash`: given what no owner can go on after.
+    """
 
     def __init__(
         self,
         make: Callable[[int], PartitionOwner],
         renew_s: float,
-        crash: Callable[[BaseException], None] | None = None,
+        crash: Callable[[BaseException], None],
     ) -> None:
         self._make = make
         self._renew_s = renew_s
-        self._crash = crash or end_process
+        self._crash = crash
         self._leases: dict[int, _Lease] = {}
         self._ending: dict[int, asyncio.Task[None]] = {}
         self._stopped = False
+        self._words = 0
         self.assigned = False
         self.before_again: Callable[[], Awaitable[None]] = _nothing
         """Awaited when an owner needs other topics than it has claimed: from then on `make` knows them."""
@@ -98,13 +102,14 @@ class Owners:
         if self._stopped:
             return
         self.assigned = True
+        self._words += 1
         for partition in sorted(self._leases.keys() - wanted):
             self._end(partition)
         for partition in sorted(wanted - self._leases.keys()):
             self.release(partition)
             lease = self._leases[partition] = _Lease()
             before = self._ending.get(partition)
-            lease.task = asyncio.get_running_loop().create_task(self._hold(partition, lease, before))
+            lease.task = asyncio.get_running_loop().create_task(self._guarded(partition, lease, before))
 
     async def is_ours(self, partition: int) -> bool:
         """Does the group give this process the partition? Waits while the group is undecided."""
@@ -121,6 +126,13 @@ class Owners:
         lease = self._leases.pop(partition)
         lease.over.set()
         self._ending[partition] = lease.task
+
+    async def _guarded(self, partition: int, lease: _Lease, before: asyncio.Task[None] | None) -> None:
+        """Whatever goes wrong outside a claim, such as in closing an owner, leaves no partition without one."""
+        try:
+            await self._hold(partition, lease, before)
+        except Exception as error:  # noqa: BLE001 - every failure ends the process
+            self._crash(_innermost(error))
 
     async def _hold(self, partition: int, lease: _Lease, before: asyncio.Task[None] | None) -> None:
         """Own the partition, claim after claim, until the lease is over."""
@@ -165,26 +177,29 @@ class Owners:
             ended = running.done()
             if not ended and not lease.over.is_set():
                 log.info("partition %d: claiming anew, as every %.0f s", partition, self._renew_s)
-            while not running.done():
-                # Again and again: clients swallow a cancellation that meets them while they close.
-                running.cancel()
-                await asyncio.wait({running}, timeout=_CANCEL_AGAIN_S)
+            await _cancelled(running)
         finally:
             over.cancel()
             lease.owner = None
-            await owner.close()
+            await _closed(owner)
         error = None if running.cancelled() else running.exception()
         return _innermost(error) if ended and error is not None else None
 
     async def _may_go_on(self, partition: int, lease: _Lease) -> bool:
-        asking = asyncio.get_running_loop().create_task(self.is_ours(partition))
         over = asyncio.get_running_loop().create_task(lease.over.wait())
         try:
-            await asyncio.wait({asking, over}, return_when=asyncio.FIRST_COMPLETED)
-            return not lease.over.is_set() and asking.done() and asking.result()
+            while True:
+                words = self._words
+                asking = asyncio.get_running_loop().create_task(self.is_ours(partition))
+                await asyncio.wait({asking, over}, return_when=asyncio.FIRST_COMPLETED)
+                if lease.over.is_set():
+                    asking.cancel()
+                    return False
+                # Where the group has spoken meanwhile, and has left us the partition, a "no" is of before.
+                if asking.result() or words == self._words:
+                    return asking.result()
         finally:
             over.cancel()
-            asking.cancel()
 
 
 async def _nothing() -> None:
@@ -202,14 +217,28 @@ async def _first_of(event: asyncio.Event, seconds: float) -> None:
         return
 
 
+async def _cancelled(running: asyncio.Task[None]) -> None:
+    """Raises StateError when it does not end: nobody else could have the partition from this process then."""
+    until = time.monotonic() + _END_WITHIN_S
+    while not running.done():
+        if time.monotonic() > until:
+            raise StateError(f"an owner did not end within {_END_WITHIN_S:.0f} s")
+        # Again and again: clients swallow a cancellation that meets them while they close.
+        running.cancel()
+        await asyncio.wait({running}, timeout=_CANCEL_AGAIN_S)
+
+
+async def _closed(owner: PartitionOwner) -> None:
+    """Raises StateError when it does not close."""
+    closing = asyncio.get_running_loop().create_task(owner.close())
+    # Not `wait_for`: that would wait for a client that swallows its cancellation.
+    await asyncio.wait({closing}, timeout=_END_WITHIN_S)
+    if not closing.done():
+        raise StateError(f"an owner did not close within {_END_WITHIN_S:.0f} s")
+    closing.result()
+
+
 def _innermost(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def end_process(error: BaseException) -> None:
-    """Say why, and end the process at once."""
-    log.critical("stopping: %s: %s", type(error).__name__, error, exc_info=error)
-    logging.shutdown()
-    os._exit(1)

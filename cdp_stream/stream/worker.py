@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
-import signal
 import sys
-import threading
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import faust
 from aiokafka.admin import AIOKafkaAdminClient
 
 from cdp_stream.metrics import IdentityMetrics, Metrics, ProfileMetrics
 from cdp_stream.pipeline import CompiledTopology
 from cdp_stream.stages.records import PROFILE_CHANGES
 from cdp_stream.stream.app import build_app
+from cdp_stream.stream.ending import Ending
 from cdp_stream.stream.identity import IdentityOwner
 from cdp_stream.stream.in_force import InForce, read_in_force, space_names
 from cdp_stream.stream.kafka_log import KafkaLog, kafka_world
 from cdp_stream.stream.owner import state_folder
+from cdp_stream.stream.owners import Owners
 from cdp_stream.stream.pages import Pages, Pulse, serve
 from cdp_stream.stream.profiles import ProfileOwner
 from cdp_stream.stream.settings import Settings
@@ -32,23 +34,26 @@ STAGES = ("identity", "profiles")
 _SWITCH_INTERVAL_S = 0.0005
 """How long a thread may hold the interpreter: the consumer has its own, and waits for the agent otherwise."""
 _STOP_WITHIN_S = 6.0
-_LEAVE_AFTER_S = 8.5
-"""After a signal; a client in the middle of a rebalance can keep a clean end waiting for much longer."""
 _FREEZE_EVERY_S = 60.0
 log = logging.getLogger("cdp_stream.worker")
 
 
 def run_stage(settings: Settings, topology: CompiledTopology, stage: str, *, apply: bool = False) -> None:
-    """Run one stage until SIGTERM or SIGINT; returns when everything is closed."""
+    """Run one stage until SIGTERM or SIGINT. Once it has begun it ends the process, and does not return.
+
+    Raises CdpStreamError where it cannot begin.
+    """
+    ending = Ending()
+    ending.watch()
     Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     # A default collection stops the world for hundreds of milliseconds on a large heap; nothing here makes cycles
     # at a rate that matters, and what they leave is collected once a minute, before the heap is frozen.
     gc.disable()
-    asyncio.run(_run(settings, topology, stage, apply=apply))
+    asyncio.run(_run(settings, topology, stage, ending, apply=apply))
 
 
-async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, apply: bool) -> None:
+async def _run(settings: Settings, topology: CompiledTopology, stage: str, ending: Ending, *, apply: bool) -> None:
     in_force, names = await _topics(settings, topology)
     replaces = in_force.version if apply and in_force is not None else None
 
@@ -72,6 +77,7 @@ async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, ap
             names.identity_log,
             lambda _: IdentityOwner(settings, names, topology, identity_metrics, world, replaces=replaces),
             state,
+            ending.fail,
         )
     else:
         profile_metrics = ProfileMetrics(metrics)
@@ -81,48 +87,50 @@ async def _run(settings: Settings, topology: CompiledTopology, stage: str, *, ap
             names.of_role(PROFILE_CHANGES),
             lambda partition: ProfileOwner(settings, names, partition, profile_metrics, world),
             state,
+            ending.fail,
         )
     owners.before_again = topics_again
     pulse = Pulse()
     if settings.metrics_port:
         serve(Pages(metrics.registry, stage, owners, pulse), port)
         log.info("metrics, health and readiness of stage %s on port %d", stage, port)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _begin_to_stop, stop)
-    await app.start()
-    log.info("stage %s of space %s started", stage, names.space)
-    beside = [loop.create_task(running) for running in (_freeze(), pulse.run())]
+    beside = [_freeze(), pulse.run()]
     if settings.standby:
         standbys = Standbys(settings, names, stage, world, owners.owned, metrics.standby(stage))
         owners.release = standbys.release
-        beside.append(loop.create_task(standbys.run()))
-    await stop.wait()
-    log.info("stage %s: stopping", stage)
-    for task in beside:
-        task.cancel()
-    # The partitions first: from here on nothing of ours is under way, so that the rest may take what it takes.
-    await owners.stop_all()
+        beside.append(standbys.run())
+    await _serve(app, owners, beside, ending)
+
+
+async def _serve(app: faust.App, owners: Owners, running: Sequence[Coroutine[Any, Any, None]], ending: Ending) -> None:
+    """Start, run until a signal, stop; ends the process, with a failure at any moment too."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    ending.begin_with(lambda: loop.call_soon_threadsafe(stop.set))
     try:
+        asked = loop.create_task(stop.wait())
+        beside = [loop.create_task(each) for each in (_start(app), *running)]
+        await asyncio.wait({asked, *beside}, return_when=asyncio.FIRST_COMPLETED)
+        for task in beside:
+            if task.done():
+                task.result()
+            task.cancel()
+        log.info("stopping")
+        # The partitions first: from here on nothing of ours is under way, so that the rest may take what it takes.
+        await owners.stop_all()
         await asyncio.wait_for(app.stop(), _STOP_WITHIN_S)
     except TimeoutError:
         log.warning("the group was not left in time; the broker will notice")
-    log.info("stage %s: stopped", stage)
+    except BaseException as error:  # noqa: BLE001 - every failure ends the process
+        ending.fail(error)
+    log.info("stopped")
+    ending.leave()
 
 
-def _begin_to_stop(stop: asyncio.Event) -> None:
-    stop.set()
-    timer = threading.Timer(_LEAVE_AFTER_S, _leave)
-    timer.daemon = True
-    timer.start()
-
-
-def _leave() -> None:
-    """End where it stands: the next owner goes on from the stored state, as after a crash, and nothing is lost."""
-    log.warning("the clients did not close in time; ending without them, the broker will notice")
-    logging.shutdown()
-    os._exit(0)
+async def _start(app: faust.App) -> None:
+    await app.start()
+    log.info("started")
+    await asyncio.Event().wait()
 
 
 async def _topics(settings: Settings, topology: CompiledTopology) -> tuple[InForce | None, TopicNames]:

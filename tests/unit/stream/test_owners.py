@@ -184,3 +184,78 @@ def test_any_other_failure_ends_the_process() -> None:
         assert ["run 0", "close 0"] == setting.log
 
     run(scenario)
+
+
+def test_an_owner_that_fails_to_close_ends_the_process() -> None:
+    class Unclosed(Fake):
+        async def close(self) -> None:
+            raise ValueError("closing")
+
+    async def scenario() -> None:
+        setting = Setting()
+        setting.owners._make = lambda partition: Unclosed(partition, setting.log, [], 0)
+        setting.owners.assign({0})
+        await until(lambda: setting.log == ["run 0"])
+        setting.owners.assign(set())
+        await until(lambda: setting.crashed != [])
+        assert ["closing"] == [str(error) for error in setting.crashed]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("what", ["end", "close"])
+def test_an_owner_that_does_not_end_ends_the_process(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owners, "_END_WITHIN_S", 0.05)
+
+    class Endless(Fake):
+        async def close(self) -> None:
+            if what == "close":
+                await asyncio.sleep(FOREVER)
+
+    async def scenario() -> None:
+        setting = Setting()
+        endless = Endless(0, setting.log, [], 1_000 if what == "end" else 0)
+        setting.owners._make = lambda _: endless
+        setting.owners.assign({0})
+        await until(lambda: setting.log == ["run 0"])
+        setting.owners.assign(set())
+        await until(lambda: setting.crashed != [])
+        assert f"an owner did not {what} within" in str(setting.crashed[0])
+        endless.deaf = 0
+
+    run(scenario)
+
+
+def test_a_refusal_that_is_older_than_the_groups_last_word_does_not_count() -> None:
+    async def scenario() -> None:
+        setting = Setting(Fenced("once"))
+        asked = 0
+
+        async def ask() -> Standing:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                setting.owners.assign({0})
+                return Standing.GONE
+            return Standing.MEMBER
+
+        setting.owners.membership = Membership(ask, lambda: {0})
+        setting.owners.assign({0})
+        await until(lambda: len(setting.log) == 3)
+        assert ["run 0", "close 0", "run 0"] == setting.log
+        await setting.owners.stop_all()
+
+    run(scenario)
+
+
+def test_a_group_that_stays_undecided_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cdp_stream.stream.membership._UNDECIDED_MAX_S", 0.05)
+
+    async def scenario() -> None:
+        setting = Setting(Fenced("once"))
+        setting.group(Standing.UNDECIDED, held={0})
+        setting.owners.assign({0})
+        await until(lambda: setting.crashed != [])
+        assert "the group did not settle" in str(setting.crashed[0])
+
+    run(scenario)
