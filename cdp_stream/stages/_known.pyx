@@ -1,10 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The walk of an event that changes nothing in the graph, compiled: bytes in, the profile's change out.
+"""The walk of plain events, compiled: bytes in, the profile's change out, with ledger rows and what the graph gains.
 
 More than nine of ten events name identifiers that are all known and together. For them the first half of the walk
-comes to one line: read the record, find its owner, tell the profile. This module does that line from the raw bytes,
-and only when it is sure; whatever it does not recognise at once (escaped ids, other fields, odd times, anything
-invalid) it leaves to the walk in Python, which it equals byte for byte. tests/laws/test_known_laws.py holds it to that.
+comes to one line: read the record, find its owner, tell the profile. Most of the others bring identifiers that nobody
+holds yet, to one profile or to none. This module does both from the raw bytes, and only when it is sure; whatever it
+does not recognise at once (escaped ids, other fields, odd times, anything invalid), and whatever meets a limit, a cap
+or a second profile, it leaves to the walk in Python, which it equals byte for byte. tests/laws/test_known_laws.py
+holds it to that.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -13,7 +15,12 @@ from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.string cimport memcmp, memcpy
 
+from hashlib import blake2b
+
 import msgspec
+
+from cdp_stream.model.graph import GraphProfile, Mapping
+from cdp_stream.stages.records import LEDGER, OutputRecord
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
@@ -21,6 +28,9 @@ cdef extern from "Python.h":
 DEF DEPTH_MAX = 60
 DEF KEYS_MAX = 64
 DEF CHANGE_BYTES_MAX = 66000
+DEF IDS_MAX = 16
+DEF IDS_BYTES_MAX = 12000
+DEF DIGITS = 27
 DEF RECORD_BYTES_MAX = 32768
 DEF ID_BYTES_MAX = 500
 DEF MESSAGE_ID_BYTES_MAX = 100
@@ -32,6 +42,13 @@ DEF ODD = -2
 cdef object _Raw = msgspec.Raw
 cdef object _decode = msgspec.json.decode
 cdef object _encode = msgspec.json.encode
+cdef object _blake2b = blake2b
+cdef object _Mapping = Mapping
+cdef object _Profile = GraphProfile
+cdef object _Output = OutputRecord
+cdef str _LEDGER = LEDGER
+cdef str _USERS = "users"
+cdef const char *_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 cdef enum:
     ANDROID = 1
@@ -566,11 +583,15 @@ cdef long long _time_of(Wire *wire, long long timestamp):
 
 
 cdef class KnownEvents:
-    """Takes events whose identifiers are all known and together; for one topology's rules and one graph's owners."""
+    """Takes plain events of one topology's rules into one graph: those whose identifiers are all known and together,
+    and those that bring new ones to one profile or to none.
+    """
 
     cdef dict _owners
-    cdef object _rules, _first_seen
-    cdef long long _horizon
+    cdef object _rules, _graph, _first_seen
+    cdef dict _ranks
+    cdef str _space
+    cdef long long _horizon, _mappings_max
     cdef unsigned int _partitions
     cdef bint _users, _anonymous, _plain_blocked
     cdef frozenset _exact
@@ -579,14 +600,28 @@ cdef class KnownEvents:
     cdef Py_ssize_t _size
     cdef long long _counts[4]
     cdef long long _duplicates[4]
+    cdef long long _created, _mapped
+    cdef list _ids
+    cdef Py_ssize_t _ids_bytes
+    # The step under way.
+    cdef object _changes
+    cdef list _outputs
+    cdef str _src
+    cdef bytes _seq, _version
+    cdef object _topic
+    cdef bytes _topic_json
 
-    def __init__(self, rules, dict owners, first_seen, long long horizon, unsigned int partitions):
-        """`owners`: the graph's own cache of users, read and never written; `first_seen`: its marks."""
+    def __init__(self, rules, graph, long long horizon, unsigned int partitions):
+        """`graph`: the draft whose cache of users is read here, and which is told of new identifiers."""
         ranks = rules.ranks(())
         self._rules = rules
-        self._owners = owners
-        self._first_seen = first_seen
+        self._graph = graph
+        self._owners = graph.known_users
+        self._first_seen = graph.first_seen
+        self._ranks = ranks
+        self._space = rules.space
         self._horizon = horizon
+        self._mappings_max = rules.mappings_max
         self._partitions = partitions
         self._users = "user_id" in ranks
         self._anonymous = "anonymous_id" in ranks
@@ -601,7 +636,7 @@ cdef class KnownEvents:
         self._trait_keys = _named_keys(rules.trait_keys, ranks)
 
     def take_tally(self):
-        """Events taken and duplicates passed over since the last call, as (outcome, type) and how often."""
+        """Events taken, duplicates passed over and decisions since the last call, as what is counted and how often."""
         tally = {}
         for number, name in enumerate(("identify", "track", "page", "screen")):
             if self._counts[number]:
@@ -609,18 +644,33 @@ cdef class KnownEvents:
             if self._duplicates[number]:
                 tally["duplicate", name] = self._duplicates[number]
             self._counts[number] = self._duplicates[number] = 0
+        if self._created:
+            tally["decision", "profile_created", ""] = self._created
+        if self._mapped:
+            tally["decision", "identifier_mapped", ""] = self._mapped
+        self._created = self._mapped = 0
         return tally
 
-    def take(self, bytes raw, long long timestamp, long long now, long long index, long long record, changes):
-        """Take the event in `raw` if it is known: its change is appended to the list of its partition in `changes`.
+    def begin(self, long long step, str version, changes, list outputs):
+        """A step begins: its changes by partition and its ledger rows go into these."""
+        self._changes = changes
+        self._outputs = outputs
+        self._src = f"identity/0/{step}/"
+        self._seq = b'{"seq":"%012d-' % step
+        self._version = _encode(version)
+
+    def take(self, record, long long now, long long index, long long number):
+        """Take the event in `record`, the step's `number`-th, if it is plain: its change is appended to its
+        partition's list, and its decisions to the outputs.
 
         Returns LEFT (0) if it must be walked in Python, and then nothing was done; TAKEN (1); or DUPLICATE (2).
         """
         cdef Reading reading
         cdef Wire wire
         cdef int kind
-        cdef long long time
-        if PyBytes_GET_SIZE(raw) > RECORD_BYTES_MAX or timestamp < 0 or timestamp > INSTANT_MAX:
+        cdef long long time, timestamp = record.timestamp
+        cdef bytes raw = record.value
+        if raw is None or PyBytes_GET_SIZE(raw) > RECORD_BYTES_MAX or timestamp < 0 or timestamp > INSTANT_MAX:
             return LEFT
         _clear(&wire)
         reading.at = PyBytes_AS_STRING(raw)
@@ -633,14 +683,31 @@ cdef class KnownEvents:
         time = _time_of(&wire, timestamp)
         if kind < 0 or time == ODD or (reading.beyond_ascii and not _is_utf8(raw)):
             return LEFT
-        owner = self._owner(&wire, kind)
+        if time > now:
+            time = now
+        self._ids = []
+        self._ids_bytes = 0
+        if not self._collect(&wire, kind) or not self._ids:
+            return LEFT
+        owner, new = self._owner()
         if owner is None:
             return LEFT
-        if not self._first_seen(PyUnicode_DecodeUTF8(wire.message_id.start, wire.message_id.size, NULL), now, self._horizon):
+        profile = None
+        if new:
+            if owner:
+                profile = self._graph.profile(owner)
+            if not record.identity or not self._have_room(profile, new, time):
+                return LEFT
+        message_id = PyUnicode_DecodeUTF8(wire.message_id.start, wire.message_id.size, NULL)
+        if not self._first_seen(message_id, now, self._horizon):
             self._duplicates[kind] += 1
             return DUPLICATE
         self._counts[kind] += 1
-        self._tell(<str>owner, &wire, kind, index, record, now, time if time < now else now, changes)
+        if new:
+            self._link(record.source, profile, new, message_id, &wire, kind, index, number, now, time)
+        else:
+            self._tell(<str>owner, &wire, kind, index, number, now, time)
+            self._finish_change(<str>owner)
         return TAKEN
 
     cdef bint _is_blocked(self, str type_, str value) except -1:
@@ -656,84 +723,296 @@ cdef class KnownEvents:
                 return False
         return True
 
-    cdef object _holder(self, str type_, Span value):
-        """Who holds the id; None if nobody is known to, or if it is blocked or too long."""
-        cdef PyObject *found
-        if value.size > ID_BYTES_MAX:
-            return None
+    cdef bint _add(self, str type_, Span value) except -1:
+        """One identifier of the event; False if the event is to be left: it is blocked, or too long."""
+        if value.size > ID_BYTES_MAX or len(self._ids) >= IDS_MAX:
+            return False
         text = PyUnicode_DecodeUTF8(value.start, value.size, NULL)
         if self._is_blocked(type_, text):
-            return None
-        found = PyDict_GetItem(self._owners, (type_, text))
-        return None if found == NULL else <object>found
+            return False
+        self._ids.append((type_, text))
+        self._ids_bytes += value.size
+        return True
 
-    cdef object _owner(self, Wire *wire, int kind):
-        """The one profile that holds all of the event's identifiers, or None."""
+    cdef bint _collect(self, Wire *wire, int kind) except -1:
+        """All identifiers of the event; False if it is to be left."""
         cdef Span device_ids[3]
         cdef int number
-        owner = None
         if wire.anonymous_id.size > ID_BYTES_MAX or wire.user_id.size > ID_BYTES_MAX:
-            return None
-        if wire.anonymous_id.size > 0 and self._anonymous:
-            owner = self._holder("anonymous_id", wire.anonymous_id)
-            if owner is None:
-                return None
-        if wire.user_id.size > 0 and self._users:
-            other = self._holder("user_id", wire.user_id)
-            if other is None or (owner is not None and other != owner):
-                return None
-            owner = other
+            return False
+        if wire.anonymous_id.size > 0 and self._anonymous and not self._add("anonymous_id", wire.anonymous_id):
+            return False
+        if wire.user_id.size > 0 and self._users and not self._add("user_id", wire.user_id):
+            return False
         if wire.system:
             device_ids[0], device_ids[1], device_ids[2] = wire.device_id, wire.device_token, wire.device_advertising_id
             for number in range(3):
                 type_ = self._device_types[wire.system - 1][number]
-                if type_ is None or device_ids[number].size < 1:
-                    continue
-                other = self._holder(type_, device_ids[number])
-                if other is None or (owner is not None and other != owner):
-                    return None
-                owner = other
+                if type_ is not None and device_ids[number].size > 0 and not self._add(type_, device_ids[number]):
+                    return False
         if kind == 0:
-            return self._owner_of_named(wire.traits, self._trait_keys, owner, b"")
+            return self._collect_named(wire.traits, self._trait_keys, b"")
         if kind == 1 or wire.name.size < 1:
-            return self._owner_of_named(wire.properties, self._property_keys, owner, b"")
-        return self._owner_of_named(
-            wire.properties, self._property_keys, owner, b"page_name" if kind == 2 else b"screen_name"
-        )
+            return self._collect_named(wire.properties, self._property_keys, b"")
+        return self._collect_named(wire.properties, self._property_keys, b"page_name" if kind == 2 else b"screen_name")
 
-    cdef object _owner_of_named(self, Span span, tuple keys, object owner, bytes odd_key):
-        """The same, with the ids among the properties or traits; None also where `odd_key` is one of them."""
+    cdef bint _collect_named(self, Span span, tuple keys, bytes odd_key) except -1:
+        """The ids among the properties or traits; False also where `odd_key` is one of their keys."""
         cdef Reading reading
         cdef Span key, value
         cdef bint first = True, escaped
         cdef bytes name
         if span.size == ABSENT:
-            return owner
+            return True
         reading.at, reading.end = span.start + 1, span.start + span.size
         reading.odd = reading.beyond_ascii = False
         while _key(&reading, &key, first):
             first = False
             if odd_key and _is(key, PyBytes_AS_STRING(odd_key), PyBytes_GET_SIZE(odd_key)):
-                return None
+                return False
             for name, type_ in keys:
                 if not _is(key, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)):
                     continue
                 if reading.at[0] == b'n':
                     break
                 if reading.at[0] != b'"':
-                    return None
+                    return False
                 value.start = reading.at
                 value = _string(&reading, &escaped)
                 if escaped or value.size > ID_BYTES_MAX:
-                    return None
+                    return False
                 reading.at = value.start - 1
-                if value.size and type_ is not None:
-                    other = self._holder(type_, value)
-                    if other is None or (owner is not None and other != owner):
-                        return None
-                    owner = other
+                if value.size and type_ is not None and not self._add(type_, value):
+                    return False
             _value(&reading, 1)
-        return owner
+        return True
+
+    cdef tuple _owner(self):
+        """The one profile that holds identifiers of the event, or "" if none does, and those that nobody holds.
+
+        None: there are several, or two new ids have one type, whose order is a matter for the walk in Python.
+        """
+        cdef PyObject *found
+        owner = ""
+        new = None
+        for external_id in self._ids:
+            found = PyDict_GetItem(self._owners, external_id)
+            if found == NULL:
+                other = self._graph.owner(_USERS, external_id)
+                if other is None:
+                    if new is None:
+                        new = [external_id]
+                    elif external_id not in new:
+                        if external_id[0] in [known[0] for known in new]:
+                            return None, None
+                        new.append(external_id)
+                    continue
+            else:
+                other = <object>found
+            if owner == "":
+                owner = other
+            elif other != owner:
+                return None, None
+        return owner, new
+
+    cdef bint _have_room(self, profile, list new, long long time) except -1:
+        """Does the profile (None: a new one) stay within every limit and cap with one more value of each type?"""
+        cdef long long held
+        if self._ids_bytes > IDS_BYTES_MAX:
+            return False
+        if profile is None:
+            # One value of each type: within any limit.
+            return len(new) <= self._mappings_max
+        mappings = profile.mappings
+        if len(mappings) + len(new) > self._mappings_max:
+            return False
+        for type_, _ in new:
+            limit = self._rules.limit(type_)
+            period = limit.period
+            held = 0
+            for mapping in mappings:
+                if mapping.type == type_ and (period is None or mapping.mapped_at > time - period):
+                    held += 1
+            if held >= limit.count:
+                return False
+        return True
+
+    cdef int _link(
+        self,
+        source,
+        profile,
+        list new,
+        str message_id,
+        Wire *wire,
+        int kind,
+        long long index,
+        long long record,
+        long long now,
+        long long time,
+    ) except -1:
+        """Map the new identifiers, most trusted first, to the profile, or to one that they create."""
+        cdef str type_, value
+        cdef bint created = profile is None
+        if len(new) > 1:
+            new.sort(key=self._rank)
+        mapped = tuple([_Mapping(type_, value, time, message_id) for type_, value in new])
+        if created:
+            profile_id = self._new_id(message_id, source)
+            linked = _Profile(profile_id, _USERS, self._graph.profiles_count, time, mapped)
+        else:
+            profile_id = profile.id
+            linked = _Profile(
+                profile_id,
+                profile.collection,
+                profile.number,
+                profile.created,
+                profile.mappings + mapped,
+                profile.merges,
+                profile.absorbed,
+                profile.links,
+            )
+        self._graph.link(linked, new, created)
+        self._rows(profile_id, new, created, source, wire, record, now, time)
+        self._tell(profile_id, wire, kind, index, record, now, time)
+        if created:
+            self._put(',"created":', 11)
+            self._put_number(time)
+        self._put(',"external_ids":', 16)
+        for number, (type_, value) in enumerate(new):
+            self._put(',["' if number else '[["', 3)
+            self._put_text(type_)
+            self._put('","', 3)
+            self._put_text(value)
+            self._put('",', 2)
+            self._put_number(time)
+            self._put(']', 1)
+        self._put(']', 1)
+        self._finish_change(profile_id)
+        return 0
+
+    def _rank(self, external_id):
+        return self._ranks[external_id[0]]
+
+    cdef str _new_id(self, str message_id, source):
+        """As `model.ids.profile_id_for`."""
+        cdef char digits[DIGITS + 4]
+        cdef unsigned int words[5]
+        cdef unsigned long long part, rest
+        cdef int at, word
+        cdef const unsigned char *digest
+        hashed = _blake2b(digest_size=20)
+        place = f"{source[0]}/{source[1]}/{source[2]}/{source[3]}"
+        pieces = []
+        for text in ("profile", self._space, _USERS, message_id, place):
+            raw = text.encode("utf-8", "surrogatepass")
+            pieces.append(b"%d:" % len(raw))
+            pieces.append(raw)
+        hashed.update(b"".join(pieces))
+        raw = hashed.digest()
+        digest = <const unsigned char *>PyBytes_AS_STRING(raw)
+        for word in range(5):
+            words[word] = (
+                (<unsigned int>digest[4 * word] << 24)
+                | (<unsigned int>digest[4 * word + 1] << 16)
+                | (<unsigned int>digest[4 * word + 2] << 8)
+                | <unsigned int>digest[4 * word + 3]
+            )
+        memcpy(digits, "use_", 4)
+        for at in range(DIGITS + 3, 3, -1):
+            rest = 0
+            for word in range(5):
+                part = (rest << 32) | words[word]
+                words[word] = <unsigned int>(part // 62)
+                rest = part % 62
+            digits[at] = _BASE62[rest]
+        return PyUnicode_DecodeUTF8(digits, DIGITS + 4, NULL)
+
+    cdef int _rows(
+        self, str profile_id, list new, bint created, source, Wire *wire, long long record, long long now, long long time
+    ) except -1:
+        """The ledger rows of a link, as `identity.ledger_row` and the stage write them."""
+        cdef Py_ssize_t size = 0
+        cdef const char *id_text = PyUnicode_AsUTF8AndSize(profile_id, &size)
+        cdef unsigned int partition = _crc32(id_text, size) % self._partitions
+        cdef bytes key = PyBytes_FromStringAndSize(id_text, size), seq = self._seq + b"%09d" % record
+        cdef int number = 0
+        if source[0] is not self._topic:
+            self._topic = source[0]
+            self._topic_json = _encode(self._topic)
+        src = f"{self._src}{record}/"
+        for external_id in ([None] if created else []) + new:
+            self._size = 0
+            self._put(PyBytes_AS_STRING(seq), PyBytes_GET_SIZE(seq))
+            if external_id is None:
+                self._put('","decision":"profile_created","profile_id":"', 45)
+                self._created += 1
+            else:
+                self._put('","decision":"identifier_mapped","profile_id":"', 47)
+                self._mapped += 1
+            self._put(id_text, size)
+            self._put('","collection":"users"', 22)
+            if external_id is not None:
+                self._put(',"identifiers":[{"type":"', 25)
+                self._put_text(external_id[0])
+                self._put('","id":"', 8)
+                self._put_text(external_id[1])
+                self._put('"}]', 3)
+            self._put(',"message_id":"', 15)
+            self._put(wire.message_id.start, wire.message_id.size)
+            self._put('","source":{"topic":', 20)
+            self._put(PyBytes_AS_STRING(self._topic_json), PyBytes_GET_SIZE(self._topic_json))
+            self._put(',"partition":', 13)
+            self._put_number(source[2])
+            self._put(',"offset":', 10)
+            self._put_number(source[3])
+            self._put('},"time":"', 10)
+            self._put_instant(time)
+            self._put('","now":"', 9)
+            self._put_instant(now)
+            self._put('","topology_version":', 21)
+            self._put(PyBytes_AS_STRING(self._version), PyBytes_GET_SIZE(self._version))
+            self._put('}', 1)
+            value = PyBytes_FromStringAndSize(self._change, self._size)
+            self._outputs.append(_Output(_LEDGER, partition, key, value, f"{src}{number}"))
+            number += 1
+        return 0
+
+    cdef int _put_text(self, str text) except -1:
+        cdef Py_ssize_t size = 0
+        cdef const char *start = PyUnicode_AsUTF8AndSize(text, &size)
+        self._put(start, size)
+        return 0
+
+    cdef void _put_padded(self, long long number, int digits):
+        cdef int at
+        for at in range(digits - 1, -1, -1):
+            self._change[self._size + at] = 48 + number % 10
+            number //= 10
+        self._size += digits
+
+    cdef void _put_instant(self, long long instant):
+        """As `model.time.format_instant`, for instants from 1970 on."""
+        cdef long long days = instant // DAY_MS, of_day = instant % DAY_MS, era, of_era, of_year, month
+        days += 719468
+        era = days // 146097
+        days -= era * 146097
+        of_era = (days - days // 1460 + days // 36524 - days // 146096) // 365
+        of_year = days - (365 * of_era + of_era // 4 - of_era // 100)
+        month = (5 * of_year + 2) // 153
+        self._put_padded(of_era + era * 400 + (month >= 10), 4)
+        self._put('-', 1)
+        self._put_padded(month + 3 if month < 10 else month - 9, 2)
+        self._put('-', 1)
+        self._put_padded(of_year - (153 * month + 2) // 5 + 1, 2)
+        self._put('T', 1)
+        self._put_padded(of_day // 3600000, 2)
+        self._put(':', 1)
+        self._put_padded(of_day // 60000 % 60, 2)
+        self._put(':', 1)
+        self._put_padded(of_day // 1000 % 60, 2)
+        self._put('.', 1)
+        self._put_padded(of_day % 1000, 3)
+        self._put('Z', 1)
 
     cdef void _put(self, const char *text, Py_ssize_t size):
         memcpy(self._change + self._size, text, size)
@@ -757,15 +1036,17 @@ cdef class KnownEvents:
             self._put(span.start, span.size)
             return 0
         written = _encode(_decode(PyBytes_FromStringAndSize(span.start, span.size)))
-        if self._size + PyBytes_GET_SIZE(written) > CHANGE_BYTES_MAX - 1024:
+        if self._size + PyBytes_GET_SIZE(written) > CHANGE_BYTES_MAX - 1024 - IDS_BYTES_MAX - 2048:
             raise OverflowError
         self._put(PyBytes_AS_STRING(written), PyBytes_GET_SIZE(written))
         return 0
 
     cdef int _tell(
-        self, str owner, Wire *wire, int kind, long long index, long long record, long long now, long long time, changes
+        self, str owner, Wire *wire, int kind, long long index, long long record, long long now, long long time
     ) except -1:
-        """The change, as `model.change.ProfileEvent` is written; fields in its order, those with default values left out."""
+        """The change, as `model.change.ProfileEvent` is written, but for what a link adds to its end; fields in its
+        order, those with default values left out.
+        """
         cdef Py_ssize_t size = 0
         cdef const char *profile_id = PyUnicode_AsUTF8AndSize(owner, &size)
         self._size = 0
@@ -797,8 +1078,15 @@ cdef class KnownEvents:
                 self._put("Screen Viewed", 13)
             self._put('"', 1)
             self._put_properties(wire, kind)
+        return 0
+
+    cdef int _finish_change(self, str owner) except -1:
+        """The change goes into the list of its profile's partition."""
+        cdef Py_ssize_t size = 0
+        cdef const char *profile_id = PyUnicode_AsUTF8AndSize(owner, &size)
         self._put('}', 1)
-        changes[_crc32(profile_id, size) % self._partitions].append(_Raw(PyBytes_FromStringAndSize(self._change, self._size)))
+        change = _Raw(PyBytes_FromStringAndSize(self._change, self._size))
+        self._changes[_crc32(profile_id, size) % self._partitions].append(change)
         return 0
 
     cdef int _put_properties(self, Wire *wire, int kind) except -1:

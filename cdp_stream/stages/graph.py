@@ -104,6 +104,16 @@ class GraphDraft:
         if outcome.registered:
             self.registered_types = tuple(sorted({*self.registered_types, *outcome.registered}))
 
+    def link(self, profile: GraphProfile, new: Iterable[ExternalId], created: bool) -> None:
+        """Take over a user's profile with ids that are new to the graph, as `apply` does with such an outcome."""
+        writes, owners, raw_id = self._writes, self._owners[USERS], profile.id.encode()
+        self._profiles[profile.id] = profile
+        writes[_PROFILE + raw_id] = _encode(profile)
+        for external_id in new:
+            owners[external_id] = profile.id
+            writes[owner_key(USERS, external_id)] = raw_id
+        self.profiles_count += created
+
     def first_seen(self, message_id: str, now: Instant, horizon: Duration) -> bool:
         """Mark the message id. False if it was marked already less than `horizon` of stream time ago."""
         mark = blake2b(message_id.encode(), digest_size=_MARK_BYTES).digest()

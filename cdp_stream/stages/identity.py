@@ -130,9 +130,8 @@ class IdentityStage:
         self.short_cut = None
         # The short cut passes over the context, which some definitions read.
         if self._make_short_cut is not None and not topology.computations.context_keys:
-            graph = self.graph
             self.short_cut = self._make_short_cut(
-                topology.identity, graph.known_users, graph.first_seen, topology.dedupe_horizon, self.partitions
+                topology.identity, self.graph, topology.dedupe_horizon, self.partitions
             )
 
     def is_done(self, src: str) -> bool:
@@ -203,13 +202,15 @@ class _Work:
         assert topology is not None, "a slice cannot come before the first topology"
         # Whoever observes wants to see every event decided.
         short_cut = self.stage.short_cut if self.stage.observe is None else None
-        barrier, changes = self.barrier, self.changes
+        barrier = self.barrier
+        if short_cut is not None:
+            short_cut.begin(self.offset, topology.version, self.changes, self.outputs)
         for number, record in enumerate(records):
             timestamp = record.timestamp
             if timestamp > barrier.now:
                 barrier.now = max(barrier.now, min(timestamp, append_time))
-            if short_cut is not None and record.value is not None:
-                outcome = short_cut.take(record.value, timestamp, barrier.now, self.index, number, changes)
+            if short_cut is not None:
+                outcome = short_cut.take(record, barrier.now, self.index, number)
                 if outcome:
                     self.index += outcome == TAKEN
                     continue

@@ -1,4 +1,4 @@
-"""The compiled short cut for events that change nothing in the graph, where it could be built; None elsewhere.
+"""The compiled short cut for plain events, where it could be built; None elsewhere.
 
 The walk in Python is the reference: the short cut equals it byte for byte, or leaves the event to it.
 """
@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from cdp_stream.identity.rules import IdentityRules
-    from cdp_stream.model.ids import ExternalId, ProfileId
+    from cdp_stream.model.event import RawRecord
     from cdp_stream.model.time import Duration, Instant
+    from cdp_stream.stages.graph import GraphDraft
+    from cdp_stream.stages.records import OutputRecord
 
 LEFT: Final = 0
 TAKEN: Final = 1
@@ -21,20 +23,18 @@ TAKEN: Final = 1
 class ShortCut(Protocol):
     """What the identity stage needs of it."""
 
-    def take(
-        self, raw: bytes, timestamp: Instant, now: Instant, index: int, record: int, changes: Mapping[int, list[Any]]
-    ) -> int:
-        """Take the event in `raw` if it is known: its change is appended to its partition's list in `changes`."""
+    def begin(self, step: int, version: str, changes: Mapping[int, list[Any]], outputs: list[OutputRecord]) -> None:
+        """A step begins: its changes by partition and its ledger rows go into these."""
+
+    def take(self, record: RawRecord, now: Instant, index: int, number: int) -> int:
+        """Take the event in `record`, the step's `number`-th, if it is plain."""
 
     def take_tally(self) -> dict[tuple[str, ...], int]:
-        """Events taken and duplicates passed over since the last call."""
+        """What was counted since the last call."""
 
 
-MakeShortCut = Callable[
-    ["IdentityRules", "dict[ExternalId, ProfileId]", Callable[[str, "Instant", "Duration"], bool], "Duration", int],
-    ShortCut,
-]
-"""From rules, the cached owners of users' ids, `first_seen`, the dedupe horizon and the number of partitions."""
+MakeShortCut = Callable[["IdentityRules", "GraphDraft", "Duration", int], ShortCut]
+"""From rules, the graph, the dedupe horizon and the number of partitions."""
 
 
 def _compiled() -> MakeShortCut | None:
