@@ -7,6 +7,8 @@ from cdp_stream.model.time import Duration, Instant
 from cdp_stream.stages.graph import GraphDraft
 from cdp_stream.stages.records import OutputRecord
 
+INTERFACE: int
+
 class KnownEvents:
     def __init__(self, rules: IdentityRules, graph: GraphDraft, horizon: Duration, partitions: int) -> None: ...
     def begin(self, step: int, version: str, changes: Mapping[int, list[Any]], outputs: list[OutputRecord]) -> None: ...

@@ -22,6 +22,9 @@ import msgspec
 from cdp_stream.model.graph import GraphProfile, Mapping
 from cdp_stream.stages.records import LEDGER, OutputRecord
 
+INTERFACE = 2
+"""As in `known.py`, which passes over a module of another one."""
+
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from cdp_stream.stages.graph import GraphDraft
     from cdp_stream.stages.records import OutputRecord
 
+INTERFACE: Final = 2
+"""Goes up with every change to what the compiled module is given or gives."""
 LEFT: Final = 0
 TAKEN: Final = 1
 """What `take` did; 2: passed over a duplicate."""
@@ -39,10 +41,11 @@ MakeShortCut = Callable[["IdentityRules", "GraphDraft", "Duration", int], ShortC
 
 def _compiled() -> MakeShortCut | None:
     try:
-        from cdp_stream.stages._known import KnownEvents
+        from cdp_stream.stages import _known
     except ImportError:
         return None
-    return KnownEvents
+    # A module that was built from older sources, and not again since, is as good as none.
+    return _known.KnownEvents if getattr(_known, "INTERFACE", 0) == INTERFACE else None
 
 
 COMPILED: Final = _compiled()
