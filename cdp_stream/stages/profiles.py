@@ -77,6 +77,8 @@ class ProfileBarrier(Struct, kw_only=True):
     playing: str = ""
     """Where the changes parked by a profile are being played: its id."""
     now: Instant = 0
+    clock: Instant = 0
+    """`now` when time was last passed to every profile: what is due by then has fired, but where a profile waits."""
     topology_version: str | None = None
     outputs: dict[str, dict[int, int]] = field(default_factory=dict)
     changelog: int = 0
@@ -274,6 +276,7 @@ class ProfileStage:
                 return False
             self._fire(*due, topology, parked)
         self.states.due_passed(now)
+        self.barrier.clock = now
         return True
 
     def _age(self, profile_id: ProfileId, parked: Parked) -> bool:
@@ -352,7 +355,8 @@ class ProfileStage:
     def _play(self, profile_id: ProfileId) -> bool:
         """Play what a profile has parked, in order, until something must wait again; False when the step is full before.
 
-        When nothing waits any more, what has become due meanwhile fires.
+        When nothing waits any more, what clocks have passed meanwhile fires: no more, or what is told would depend on
+        when the shipment came.
         """
         last: Parked | None = None
         for raw in self.states.parked(profile_id):
@@ -366,7 +370,7 @@ class ProfileStage:
             self.states.unpark_first(profile_id)
         if last is not None and self.states.get(profile_id) is not None:
             assert self.barrier.topology_version is not None
-            clock = Clock(index=last.change.index, record=last.change.record, now=self.barrier.now)
+            clock = Clock(index=last.change.index, record=last.change.record, now=self.barrier.clock)
             by = Parked(last.offset, last.step, self.barrier.topology_version, clock)
             # What is left when the step is full fires at the next clock.
             self._age(profile_id, by)

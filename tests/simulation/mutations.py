@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 import cdp_stream.stream.owner
+from cdp_stream.config.topology import Topology, canonical
 from cdp_stream.language.values import measure
 from cdp_stream.model.change import Absorbs
 from cdp_stream.model.event import RawRecord
@@ -20,6 +21,7 @@ from cdp_stream.stages.identity import BARRIER_KEY, IdentityStage
 from cdp_stream.stages.profile_states import ProfileDraft
 from cdp_stream.stages.profiles import ProfileStage
 from cdp_stream.stages.records import SHIPMENTS, OutputRecord
+from cdp_stream.stream.identity import IdentityOwner
 from cdp_stream.stream.owner import Owner
 from cdp_stream.stream.profiles import ProfileOwner
 from cdp_stream.stream.step import StepWriter
@@ -52,8 +54,88 @@ class Mutation:
         faults = replace(
             plan.faults, lives=100, actions_mean=45, slow_partitions=0.5, zombies=0, graceful=0, passed_over=0
         )
-        sizes = {"people": 20, "links": 0.5, "step_events": 3, "step_bytes": 2_000_000, "traffic_s": 3.0}
-        return replace(plan_of(seed, 150, store="memory"), faults=faults, source_partitions=2, **sizes)
+        sizes = {"people": 6, "links": 0.3, "step_events": 12, "step_bytes": 2_000_000, "traffic_s": 3.0}
+        hurried = plan_of(seed, 150, store="memory")
+        versions = tuple(_all_told(version) for version in hurried.versions)
+        return replace(hurried, faults=faults, versions=versions, source_partitions=2, **sizes)
+
+
+def _all_told(topology: Topology) -> Topology:
+    """Every audience takes everybody and tells everyone; one that a second order ends is among them."""
+    told = {"include_anonymous": True, "destinations": ["crm", "ads"]}
+    form = canonical(topology)
+    return Topology.from_canonical({**form, "audiences": [{**one, **told} for one in form["audiences"]]})
+
+
+def _gap_of_messages_not_read(patch: Patch) -> None:
+    read = ProfileOwner._do_present
+
+    async def only_whole(self: ProfileOwner, before: int | None = None) -> None:
+        if before is None:
+            await read(self)
+
+    patch.setattr(ProfileOwner, "_do_present", only_whole)
+
+
+def _gap_of_entries_not_read(patch: Patch) -> None:
+    read = IdentityOwner._do_present_entries
+
+    async def only_whole(self: IdentityOwner, before: int | None = None) -> None:
+        if before is None:
+            await read(self)
+
+    patch.setattr(IdentityOwner, "_do_present_entries", only_whole)
+
+
+def _waits_fire_by_now(patch: Patch) -> None:
+    play = ProfileStage._play
+
+    def early(self: ProfileStage, profile_id: Any) -> bool:
+        clock, self.barrier.clock = self.barrier.clock, self.barrier.now
+        done = play(self, profile_id)
+        self.barrier.clock = clock
+        return done
+
+    patch.setattr(ProfileStage, "_play", early)
+
+
+def _waits_fire_nothing(patch: Patch) -> None:
+    play = ProfileStage._play
+
+    def late(self: ProfileStage, profile_id: Any) -> bool:
+        clock, self.barrier.clock = self.barrier.clock, 0
+        done = play(self, profile_id)
+        self.barrier.clock = clock
+        return done
+
+    patch.setattr(ProfileStage, "_play", late)
+
+
+def _due_at_the_clock(patch: Patch) -> None:
+    fire = profile_stage.fire_due
+
+    def at_the_clock(profile: Any, instant: int, topology: Any, cause: Any) -> Any:
+        return fire(profile, max(instant, cause.now), topology, cause)
+
+    patch.setattr(profile_stage, "fire_due", at_the_clock)
+
+
+def _played_under_the_newest(patch: Patch) -> None:
+    topology = ProfileStage.topology
+
+    def newest(self: ProfileStage, version: str) -> Any:
+        return topology(self, self.barrier.topology_version or version)
+
+    patch.setattr(ProfileStage, "topology", newest)
+
+
+def _window_of_one_half(patch: Patch) -> None:
+    def forgetful(survivor: Any, absorbed: Any, topology: Any, cause: Any) -> Any:
+        update = absorb_profiles(survivor, absorbed, topology, cause)
+        kept = msgspec.structs.replace(update.profile, dues=survivor.dues)
+        return msgspec.structs.replace(update, profile=kept)
+
+    patch.setattr(profile_stage, "absorb_profiles", forgetful)
 
 
 def _claim_once(patch: Patch) -> None:
@@ -277,6 +359,45 @@ def _restore_skips_the_end(patch: Patch) -> None:
 
 
 MUTATIONS = (
+    Mutation(
+        "messages' gap not read",
+        "The profile owner does not read what the group's client passed over.",
+        _gap_of_messages_not_read,
+        0,
+        2,
+    ),
+    Mutation(
+        "entries' gap not read",
+        "The identity owner does not read what the group's client passed over.",
+        _gap_of_entries_not_read,
+        1,
+        1,
+    ),
+    Mutation(
+        "waits fire by now",
+        "After a wait all that is due by `now` fires, passed by a clock or not.",
+        _waits_fire_by_now,
+        0,
+        32,
+    ),
+    Mutation(
+        "waits fire nothing",
+        "After a wait nothing fires that clocks have passed meanwhile.",
+        _waits_fire_nothing,
+        0,
+        32,
+    ),
+    Mutation("due at the clock", "What is due fires as of the clock, not at its own instant.", _due_at_the_clock, 0, 33),
+    Mutation(
+        "newest version",
+        "What has waited is played under the version in force, not its own.",
+        _played_under_the_newest,
+        0,
+        32,
+    ),
+    Mutation(
+        "dues of one half", "A survivor keeps its own due times only.", _window_of_one_half, 0, 32
+    ),
     Mutation("claim once", "The claim is used without its second initialisation.", _claim_once, 0, 4),
     Mutation("claim overtaken", "Nobody looks whether another claim came in between.", _claim_without_epochs, 30, 4),
     Mutation("claim without markers", "The claim leaves no marker in the outputs.", _claim_without_markers, 0, 4),

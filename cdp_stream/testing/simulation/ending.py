@@ -26,7 +26,6 @@ from cdp_stream.stages.profile_states import ProfileDraft
 from cdp_stream.stages.records import LEDGER, PROFILE_CHANGES, OutputRecord, partition_of
 from cdp_stream.stages.views import profile_view
 from cdp_stream.testing.local import LocalSpace
-from cdp_stream.testing.simulation.plan import SOURCES
 from cdp_stream.testing.simulation.state_checks import check_both, graph_of, require_rest
 
 if TYPE_CHECKING:
@@ -77,7 +76,6 @@ def compare_with_recomputation(run: Simulation) -> str:
 def _entries(run: Simulation) -> Entries:
     barrier = run.auditor.identity_barrier
     assert barrier is not None
-    identity_of = {str(source["topic"]): bool(source.get("identity", True)) for source in SOURCES}
     entries: Entries = []
     for stored in run.broker.partitions[TopicPartition(run.names.identity_log, 0)].stored:
         if stored.marker or stored.offset >= barrier.next_offset:
@@ -89,7 +87,7 @@ def _entries(run: Simulation) -> Entries:
                 if found.offset < part.end and not found.marker and not found.aborted:
                     place = SourceRef(part.topic, part.topic_id, part.partition, found.offset)
                     key, value = found.key, found.value
-                    records.append(RawRecord(place, found.timestamp, key, value, identity_of[part.topic]))
+                    records.append(RawRecord(place, found.timestamp, key, value, part.identity))
         entries.append((stored.offset, stored.timestamp, entry, records))
     return entries
 
@@ -162,7 +160,7 @@ def _pieces(part: SourceSlice, records: list[RawRecord], draw: Random) -> Iterat
         count = draw.randint(1, len(records))
         taken, records = records[:count], records[count:]
         end = taken[-1].source.offset + 1 if records else part.end
-        piece = SourceSlice(part.topic, part.topic_id, part.partition, start, end, count, records_crc(taken))
+        piece = msgspec.structs.replace(part, start=start, end=end, count=count, crc=records_crc(taken))
         yield piece, taken
         start = end
 

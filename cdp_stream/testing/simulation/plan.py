@@ -7,32 +7,12 @@ from random import Random
 from typing import Any, Final
 
 from cdp_stream.config.topology import Topology, parse_topology
+from cdp_stream.testing.simulation.definitions import drawn_definitions
 
 SOURCES: Final = (
     {"name": "web", "topic": "events.web"},
     {"name": "crm", "topic": "events.crm"},
     {"name": "batch", "topic": "events.batch", "identity": False},
-)
-_TRAITS: Final = (
-    {"key": "orders", "definition": "event('Order Completed').count()", "destinations": ["crm"]},
-    {"key": "spend", "definition": "event('Order Completed').sum(property('revenue'))", "destinations": ["crm"]},
-    {"key": "average", "definition": "event('Order Completed').avg(property('revenue'))"},
-    {"key": "smallest", "definition": "event('Product Viewed').min(property('price'))"},
-    {"key": "largest", "definition": "event('Product Viewed').max(property('price'))"},
-    {"key": "first_product", "definition": "event('Product Added').first(property('product'))"},
-    {"key": "last_product", "definition": "event('Product Added').last(property('product'))", "destinations": ["ads"]},
-)
-_AUDIENCES: Final = (
-    {"key": "buyers", "definition": "event('Order Completed').count() >= 1", "destinations": ["crm", "ads"]},
-    {"key": "big", "definition": "trait('spend') >= 300 AND trait('buyers') = true", "destinations": ["crm"]},
-    {"key": "first_timers", "definition": "trait('orders') = 1", "destinations": ["crm", "ads"]},
-    {
-        "key": "browsers",
-        "definition": "event('Product Viewed').count() >= 2 AND event('Order Completed').count() = 0",
-        "include_anonymous": True,
-        "destinations": ["ads"],
-    },
-    {"key": "pro", "definition": "trait('plan') = 'pro'", "destinations": ["ads"]},
 )
 _PERIODS: Final = ("ever", "ever", "annually", "weekly", "daily")
 
@@ -81,8 +61,12 @@ class Plan:
     """Over how many seconds of the run the records are sent."""
     versions: tuple[Topology, ...]
     """The first topology, and those that come into force later."""
+    unit_s: int
+    """The length of the shortest windows, in seconds of the world's clock."""
     links: float
     """Share of records that say that two people are one."""
+    chains: float
+    """Share of records that begin a chain of mergers, each of which absorbs the survivor of the one before."""
     late: float
     """Share of records that arrive long after they were made."""
     transactions: float
@@ -99,9 +83,12 @@ def plan_of(seed: int, events: int, *, store: str | None = None, faults: bool = 
     """Everything that a seed decides. `store`: `memory` or `rocksdb`, else every tenth seed is on RocksDB."""
     draw = Random(f"{seed}/plan")  # noqa: S311
     partitions = draw.choice((1, 2, 3, 4))
-    versions = [_topology(draw, partitions)]
-    for _ in range(draw.choice((0, 0, 1, 2))):
-        versions.append(_changed(draw, versions[-1]))
+    speed, traffic_s = draw.choice((10, 600, 7_200)), draw.choice((3.0, 8.0))
+    # Windows of some thirtieths of the traffic's time, so that what they hold comes and goes.
+    unit_s = max(1, round(speed * traffic_s / draw.choice((30, 30, 100))))
+    versions = [_topology(draw, partitions, unit_s)]
+    for _ in range(draw.choice((0, 1, 2, 3))):
+        versions.append(_changed(draw, versions[-1], unit_s))
     return Plan(
         seed=seed,
         events=events,
@@ -110,10 +97,12 @@ def plan_of(seed: int, events: int, *, store: str | None = None, faults: bool = 
         source_partitions=draw.choice((1, 2, 3)),
         step_events=draw.choice((1, 3, 7, 20, 100)),
         step_bytes=draw.choice((1_024, 2_000_000)),
-        speed=draw.choice((10, 600, 7_200)),
-        traffic_s=draw.choice((3.0, 8.0)),
+        speed=speed,
+        traffic_s=traffic_s,
+        unit_s=unit_s,
         versions=tuple(parse_topology(version) for version in versions),
         links=draw.choice((0.1, 0.22, 0.5)),
+        chains=draw.choice((0.0, 0.01, 0.03)),
         late=draw.choice((0.0, 0.05, 0.3)),
         transactions=draw.choice((0.0, 0.0, 0.1)),
         faults=_faults(draw, seed) if faults else _no_faults(),
@@ -158,7 +147,7 @@ def _no_faults() -> Faults:
     )
 
 
-def _topology(draw: Random, partitions: int) -> dict[str, Any]:
+def _topology(draw: Random, partitions: int, unit_s: int) -> dict[str, Any]:
     identifiers = [
         {"type": "user_id", "limit": draw.choice((1, 1, 2)), "period": "ever"},
         {"type": "email", "limit": draw.choice((1, 2, 5)), "period": draw.choice(_PERIODS)},
@@ -176,8 +165,7 @@ def _topology(draw: Random, partitions: int) -> dict[str, Any]:
             "mappings_max": draw.choice((8, 1000, 1000)),
             "dedupe_horizon": draw.choice(("10m", "7d")),
         },
-        "traits": [dict(trait) for trait in _TRAITS],
-        "audiences": [dict(audience) for audience in _AUDIENCES],
+        **drawn_definitions(draw, unit_s),
         "destinations": [
             {"name": "crm", "topic": "dest.crm", "combine": draw.choice(("product", "per_identifier"))},
             {"name": "ads", "topic": "dest.ads", "send": ["track"], "send_mobile_ids": True},
@@ -185,13 +173,13 @@ def _topology(draw: Random, partitions: int) -> dict[str, Any]:
     }
 
 
-def _changed(draw: Random, topology: dict[str, Any]) -> dict[str, Any]:
-    """The next version: limits tightened or loosened, a definition changed, an audience gone or new."""
+def _changed(draw: Random, topology: dict[str, Any], unit_s: int) -> dict[str, Any]:
+    """The next version: limits tightened or loosened, definitions changed, gone or new, a source or a destination too."""
     after = {**topology, "audiences": [dict(audience) for audience in topology["audiences"]]}
     identifiers = [dict(rule) for rule in topology["identity"]["identifiers"]]
     identifiers[draw.choice((1, 2))]["limit"] = draw.choice((1, 2, 3, 5))
     after["identity"] = {**topology["identity"], "identifiers": identifiers}
-    change = draw.choice(("definition", "gone", "new", "none"))
+    change = draw.choice(("definition", "gone", "new", "others", "windows", "destination", "identity", "none"))
     if change == "definition":
         after["audiences"][0]["definition"] = f"event('Order Completed').count() >= {draw.randint(2, 4)}"
     elif change == "gone":
@@ -200,4 +188,17 @@ def _changed(draw: Random, topology: dict[str, Any]) -> dict[str, Any]:
         key = f"viewers_{draw.randrange(1_000)}"
         definition = "event('Product Viewed').count() >= 1"
         after["audiences"].append({"key": key, "definition": definition, "destinations": ["crm"]})
+    elif change == "others":
+        after.update(drawn_definitions(draw, unit_s))
+    elif change == "windows":
+        names = tuple(one["key"] for one in (*topology["traits"], *topology["audiences"]))
+        after.update(drawn_definitions(draw, max(1, unit_s * draw.choice((1, 2, 4)) // 2), names))
+    elif change == "destination":
+        name = f"more-{draw.randrange(3)}"
+        if name not in {destination["name"] for destination in topology["destinations"]}:
+            after["destinations"] = [*topology["destinations"], {"name": name, "topic": f"dest.{name}"}]
+        after["audiences"][0]["destinations"] = [name]
+    elif change == "identity":
+        after["sources"] = [dict(source) for source in topology["sources"]]
+        after["sources"][1]["identity"] = not topology["sources"][1].get("identity", True)
     return after

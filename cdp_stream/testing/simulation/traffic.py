@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from msgspec import Struct
 
-from cdp_stream.model.time import DAY_MS, HOUR_MS, MINUTE_MS, Instant, format_instant
+from cdp_stream.model.time import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Instant, format_instant, parse_instant
 from cdp_stream.testing.people import People
 from cdp_stream.testing.simulation.plan import SOURCES, Plan
 
@@ -51,8 +51,11 @@ def traffic(plan: Plan, start: Instant) -> Iterator[SourceRecord]:
         step_ms=max(1, round(span_ms / plan.events)),
     )
     sent: list[bytes | None] = []
+    chain: list[bytes] = []
     for number, line in enumerate(people.lines(plan.events)):
-        value = _line(draw, plan, line, number)
+        if not chain and draw.random() < plan.chains:
+            chain = _chain(line, number, draw.randint(3, 5))
+        value = chain.pop(0) if chain else _line(draw, plan, line, number)
         if sent and draw.random() < 0.03:
             value = draw.choice(sent[-200:])
         sent.append(value)
@@ -94,11 +97,35 @@ def _line(draw: Random, plan: Plan, line: bytes, number: int) -> bytes | None:
         event["properties"] = {"revenue": draw.choice(_REVENUES), "items": draw.randint(1, 4)}
     if draw.random() < plan.late:
         event["originalTimestamp"] = event["sentAt"] = _earlier(draw, event)
+    elif "sentAt" in event and draw.random() < plan.late:
+        # Made long before it was sent: it comes into windows that have moved on.
+        made = parse_instant(event["sentAt"]) - draw.randrange(10 * plan.unit_s * SECOND_MS)
+        event["originalTimestamp"] = format_instant(made)
     return orjson.dumps(event)
 
 
 def _earlier(draw: Random, event: dict[str, Any]) -> str:
     return format_instant(draw.choice((1_500_000_000_000, 1_767_225_000_000, 1_767_225_600_123)) + len(event))
+
+
+def _chain(line: bytes, number: int, length: int) -> list[bytes]:
+    """People one after the other, then each of them joined to the one before, the last ones first.
+
+    Every survivor but the first is absorbed next, while it may still wait for what it has absorbed itself.
+    """
+    try:
+        event = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        event = {}
+    times = ("originalTimestamp", "sentAt", "receivedAt")
+    common = {name: event[name] for name in times if name in event} if isinstance(event, dict) else {}
+
+    def identify(cookie: int, email: int, message: str) -> bytes:
+        names = {"anonymousId": f"chain-{number}-{cookie}", "messageId": f"chain-{number}-{message}"}
+        return orjson.dumps({**common, **names, "type": "identify", "traits": {"email": f"c{number}-{email}@example.org"}})
+
+    begin = [identify(place, place, f"begin-{place}") for place in range(length)]
+    return begin + [identify(place, place - 1, f"join-{place}") for place in range(length - 1, 0, -1)]
 
 
 def _link(draw: Random, plan: Plan, event: dict[str, Any], number: int) -> dict[str, Any]:
@@ -116,6 +143,9 @@ def _link(draw: Random, plan: Plan, event: dict[str, Any], number: int) -> dict[
             return {**common, "type": "alias", "userId": f"u-{one}", "previousId": f"u-{other}"}
         case 2:
             traits = {"email": f"shared-{other % 3}@example.org", "plan": draw.choice(("free", "pro"))}
+            if "sentAt" in event:
+                away = draw.randint(-8, 8) * plan.unit_s * SECOND_MS
+                traits["renewal"] = format_instant(parse_instant(event["sentAt"]) + away)
             return {**common, "type": "identify", "anonymousId": cookie, "traits": traits}
         case 3:
             ids = [
