@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup check test test-fast torture demo docs schema clean
+.PHONY: setup check test test-fast torture fuzz demo docs schema clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -41,6 +41,15 @@ EVENTS ?= 50000
 SEED ?= 1
 torture: setup
 	PYTHONPATH=benchmarks $(BIN)/python -m torture --kills $(KILLS) --rebalances $(REBALANCES) --events $(EVENTS) --seed $(SEED)
+
+# Coverage-guided, by atheris, which this installs; inputs that reach new code are kept in .cdp-stream/fuzz.
+RECORDS ?= 200000
+DEFINITIONS ?= 20000
+FUZZ := PYTHONPATH=benchmarks $(BIN)/python -m fuzz
+fuzz: setup
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	$(FUZZ) records --count $(RECORDS) --corpus .cdp-stream/fuzz/records/corpus
+	$(FUZZ) definitions --count $(DEFINITIONS) --corpus .cdp-stream/fuzz/definitions/corpus
 
 demo: setup
 	$(BIN)/cdp-stream demo topologies/ecommerce

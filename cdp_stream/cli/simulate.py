@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cdp_stream.testing.simulation.invariants import INVARIANTS
 from cdp_stream.testing.simulation.plan import plan_of
 from cdp_stream.testing.simulation.run import Report, simulate
 
 EVENTS = 150
+_SAY_EVERY_S = 60.0
 _SEEDS = re.compile(r"(\d{1,9})-(\d{1,9})")
 
 
@@ -49,7 +52,7 @@ def simulate_command(seed: int | None, seeds: range | None, events: int, store: 
         raise click.UsageError("give --seed or --seeds, not both")
     chosen = seeds or [1 if seed is None else seed]
     began, failed = time.perf_counter(), 0
-    for number in chosen:
+    for number in _shown(chosen):
         report = simulate(plan_of(number, events, store=store))
         failed += bool(report.violations)
         again = f"cdp-stream simulate --seed {number} --events {events}" + (f" --store {store}" if store else "")
@@ -59,6 +62,22 @@ def simulate_command(seed: int | None, seeds: range | None, events: int, store: 
         click.echo(f"{len(chosen)} seeds, {failed} failed, {time.perf_counter() - began:.0f} s")
     if failed:
         raise click.exceptions.Exit(1)
+
+
+def _shown(chosen: Sequence[int]) -> Iterator[int]:
+    """The seeds, with a progress bar on stderr where that is a terminal, or else a line now and then."""
+    console = Console(stderr=True)
+    if console.is_terminal and len(chosen) > 1:
+        columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as progress:
+            yield from progress.track(chosen)
+        return
+    said = time.monotonic()
+    for done, number in enumerate(chosen):
+        if time.monotonic() - said > _SAY_EVERY_S:
+            said = time.monotonic()
+            click.echo(f"{done} of {len(chosen)} seeds done", err=True)
+        yield number
 
 
 def _lines(report: Report, again: str, *, as_json: bool, brief: bool) -> Iterator[str]:

@@ -33,6 +33,7 @@ from cdp_stream.stages.records import (
     partition_of,
     seq_text,
 )
+from cdp_stream.stages.state_format import decode_barrier, stamp
 
 BARRIER_KEY: Final = b"barrier"
 _TOPOLOGY: Final = b"t"
@@ -71,6 +72,9 @@ class IdentityBarrier(Struct, kw_only=True):
     """Next offset of every output partition, as far as our own outputs are stored."""
     changelog: int = 0
     producer_id: int = -1
+    state_format: int = 0
+    decided_by: int = 0
+    """See `state_format`; 0 where nothing is said."""
 
 
 class IdentityStep(Struct):
@@ -96,8 +100,7 @@ class IdentityStage:
         self._make_short_cut = short_cut
         self.short_cut: ShortCut | None = None
         self.partitions = partitions
-        raw = store.get(BARRIER_KEY)
-        self.barrier = IdentityBarrier() if raw is None else msgspec.msgpack.decode(raw, type=IdentityBarrier)
+        self.barrier = decode_barrier(store.get(BARRIER_KEY), IdentityBarrier)
         if not self.barrier.previous:
             self.barrier.previous = [-1] * partitions
         self.graph = GraphDraft(store, self.barrier.registered, self.barrier.profiles_count)
@@ -150,6 +153,7 @@ class IdentityStage:
         live, barrier = self.barrier, step.barrier
         barrier.previous, barrier.outputs = live.previous, live.outputs
         barrier.changelog, barrier.producer_id = live.changelog, live.producer_id
+        stamp(barrier)
         return msgspec.msgpack.encode(barrier)
 
 

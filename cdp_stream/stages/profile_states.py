@@ -20,6 +20,7 @@ _REDIRECT: Final = b"r"
 _QUEUE_ENDS: Final = b"w"
 _QUEUE: Final = b"q"
 _PIECE: Final = b"s"
+_CLOCK: Final = b"c"
 HISTORY_MAX: Final = 1_000
 """How many message ids of a profile's events are kept, the latest by place in the log."""
 _HISTORY_SLACK: Final = 100
@@ -52,6 +53,7 @@ class ProfileDraft:
         self._added: dict[ProfileId, int] = {}
         self._due = DueIndex(store)
         self._parked = {ProfileId(key[len(_QUEUE_ENDS) :].decode()) for key, _ in store.scan(_QUEUE_ENDS)}
+        self._clocks = dict(store.scan(_CLOCK))
         self._sizes: dict[ProfileId, int] = {}
         self.bytes_pending = 0
         """About how many bytes the step has to write so far."""
@@ -169,6 +171,20 @@ class ProfileDraft:
             self._parked.discard(profile_id)
             profile = self.get(profile_id)
             self._due.move(profile_id, None if profile is None else profile.due, self._writes)
+
+    def keep_clock(self, offset: int, index: int, raw: bytes) -> None:
+        """Keep a clock, once for all the profiles that wait as it passes."""
+        key = _CLOCK + offset.to_bytes(8, "big") + index.to_bytes(4, "big")
+        self._writes[key] = self._clocks[key] = raw
+
+    def kept_clocks(self) -> list[bytes]:
+        """The clocks kept, in order."""
+        return [raw for _, raw in sorted(self._clocks.items())]
+
+    def drop_clocks(self) -> None:
+        """Nobody waits any more."""
+        self._writes.update(dict.fromkeys(self._clocks))
+        self._clocks.clear()
 
     def put_piece(self, absorbed: ProfileId, piece: int, pieces: int, data: bytes) -> None:
         """Keep one piece of a shipment until its survivor takes it in."""

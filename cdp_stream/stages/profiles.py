@@ -49,6 +49,7 @@ from cdp_stream.stages.identity import BARRIER_KEY, load_topology_version, topol
 from cdp_stream.stages.profile_states import ProfileDraft
 from cdp_stream.stages.records import SHIPMENTS, OutputRecord, partition_of, seq_number, seq_text
 from cdp_stream.stages.rows import output_record
+from cdp_stream.stages.state_format import decode_barrier, stamp
 
 PIECE_BYTES_MAX: Final = 512 * 1024
 """How much of an absorbed profile's state one shipment record carries."""
@@ -77,14 +78,15 @@ class ProfileBarrier(Struct, kw_only=True):
     playing: str = ""
     """Where the changes parked by a profile are being played: its id."""
     now: Instant = 0
-    clock: Instant = 0
-    """`now` when time was last passed to every profile: what is due by then has fired, but where a profile waits."""
     topology_version: str | None = None
     outputs: dict[str, dict[int, int]] = field(default_factory=dict)
     changelog: int = 0
     producer_id: int = -1
     parked: int = 0
     """How many profiles wait for shipments."""
+    state_format: int = 0
+    decided_by: int = 0
+    """See `state_format`; 0 where nothing is said."""
 
 
 class Shipment(Struct, frozen=True):
@@ -138,8 +140,7 @@ class ProfileStage:
         self.store = store
         self.partition = partition
         self.partitions = partitions
-        raw = store.get(BARRIER_KEY)
-        self.barrier = ProfileBarrier() if raw is None else msgspec.msgpack.decode(raw, type=ProfileBarrier)
+        self.barrier = decode_barrier(store.get(BARRIER_KEY), ProfileBarrier)
         self.states = ProfileDraft(store)
         self._topologies: dict[str, CompiledTopology] = {}
         self._outputs: list[OutputRecord] = []
@@ -221,6 +222,7 @@ class ProfileStage:
 
     def encoded_barrier(self) -> bytes:
         """The barrier as it is stored, after positions of the step's outputs have been entered."""
+        stamp(self.barrier)
         return msgspec.msgpack.encode(self.barrier)
 
     def topology(self, version: str) -> CompiledTopology:
@@ -232,6 +234,8 @@ class ProfileStage:
 
     def _finish(self, *, done: bool) -> ProfileStep:
         self.barrier.parked = self.states.parked_count()
+        if not self.barrier.parked and not self.barrier.playing:
+            self.states.drop_clocks()
         writes = self.states.take_writes()
         writes.update(self._extra)
         step = ProfileStep(self._outputs, writes, self._tally, done)
@@ -276,7 +280,8 @@ class ProfileStage:
                 return False
             self._fire(*due, topology, parked)
         self.states.due_passed(now)
-        self.barrier.clock = now
+        if self.states.parked_count():
+            self.states.keep_clock(parked.offset, parked.change.index, msgspec.msgpack.encode(parked))
         return True
 
     def _age(self, profile_id: ProfileId, parked: Parked) -> bool:
@@ -355,12 +360,15 @@ class ProfileStage:
     def _play(self, profile_id: ProfileId) -> bool:
         """Play what a profile has parked, in order, until something must wait again; False when the step is full before.
 
-        When nothing waits any more, what clocks have passed meanwhile fires: no more, or what is told would depend on
-        when the shipment came.
+        Clocks that came meanwhile are played where they stood: what is told does not depend on when a shipment comes.
         """
-        last: Parked | None = None
+        clocks = [msgspec.msgpack.decode(raw, type=Parked) for raw in self.states.kept_clocks()]
         for raw in self.states.parked(profile_id):
-            parked = last = msgspec.msgpack.decode(raw, type=Parked)
+            parked = msgspec.msgpack.decode(raw, type=Parked)
+            while clocks and _place(clocks[0]) < _place(parked):
+                if not self._age(profile_id, clocks[0]):
+                    return False
+                clocks.pop(0)
             if self._is_full() or not self._age(profile_id, parked):
                 return False
             if isinstance(parked.change, TopologyApplied):
@@ -368,13 +376,7 @@ class ProfileStage:
             elif not self._do(parked):
                 return True
             self.states.unpark_first(profile_id)
-        if last is not None and self.states.get(profile_id) is not None:
-            assert self.barrier.topology_version is not None
-            clock = Clock(index=last.change.index, record=last.change.record, now=self.barrier.clock)
-            by = Parked(last.offset, last.step, self.barrier.topology_version, clock)
-            # What is left when the step is full fires at the next clock.
-            self._age(profile_id, by)
-        return True
+        return all(self._age(profile_id, clock) for clock in clocks)
 
     def _update(self, parked: Parked, event: ProfileEvent) -> None:
         topology = self.topology(parked.topology_version)
@@ -427,6 +429,11 @@ class ProfileStage:
         for kind in update.full:
             self._tally["limit", kind] += 1
         return len(update.outputs)
+
+
+def _place(parked: Parked) -> tuple[int, int]:
+    """Where a change stands among the partition's."""
+    return parked.offset, parked.change.index
 
 
 def _cause(kind: str, parked: Parked, time: Instant, message_id: str) -> Cause:

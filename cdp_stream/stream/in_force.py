@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
 from aiokafka.structs import TopicPartition
 
 from cdp_stream.config.topology import Topology
 from cdp_stream.errors import Problem, StateError, TopologyError
 from cdp_stream.stages.entries import Control, decode_entry
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
+from cdp_stream.stages.state_format import decode_barrier
 from cdp_stream.stream.catch_up import read_to_end
 from cdp_stream.stream.log import Log
 from cdp_stream.stream.settings import Settings
@@ -40,7 +40,7 @@ async def read_in_force(log: Log, names: TopicNames) -> InForce | None:
     raw = await last_barrier(log, TopicPartition(names.changelog("identity"), 0))
     if raw is None:
         return None
-    barrier = msgspec.msgpack.decode(raw, type=IdentityBarrier)
+    barrier = decode_barrier(raw, IdentityBarrier)
     if barrier.topology_version is None:
         return None
     topology = await _topology_of_entry(log, TopicPartition(names.identity_log, 0), barrier)

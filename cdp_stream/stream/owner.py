@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from aiokafka.structs import TopicPartition
 
@@ -16,6 +15,7 @@ from cdp_stream.model.time import DAY_MS, Instant
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
 from cdp_stream.stages.profiles import ProfileBarrier
 from cdp_stream.stages.records import OutputRecord
+from cdp_stream.stages.state_format import decode_barrier, require_same_decisions
 from cdp_stream.store.rocks import wipe
 from cdp_stream.stream.catch_up import outputs_beyond, restore
 from cdp_stream.stream.claim import claim
@@ -86,6 +86,7 @@ class Owner:
         ]
         own = f"{self.stage_name}/{self.partition}/"
         sent = await outputs_beyond(self._world.log, outputs, barrier.outputs, own, is_done)
+        require_same_decisions(barrier.decided_by, len(sent), self.name)
         self.writer = StepWriter(self._claimed, self.names, self.changelog, sent)
 
     def is_ready(self) -> None:
@@ -138,9 +139,6 @@ def wipe_if_stale(folder: Path, now_ms: Instant) -> None:
 
 
 def changelog_position(store: Store, stage: str) -> int:
-    """Up to where the stored barrier knows the changelog; 0 for an empty store."""
-    from msgspec import msgpack
-
-    raw = store.get(BARRIER_KEY)
-    kind: Any = IdentityBarrier if stage == "identity" else ProfileBarrier
-    return 0 if raw is None else int(msgpack.decode(raw, type=kind).changelog)
+    """Up to where the stored barrier knows the changelog; 0 for an empty store. Raises StateError if it is no barrier."""
+    kind: type[Barrier] = IdentityBarrier if stage == "identity" else ProfileBarrier
+    return decode_barrier(store.get(BARRIER_KEY), kind).changelog

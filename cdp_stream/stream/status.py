@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
 import orjson
 from aiokafka.structs import TopicPartition
 
@@ -17,6 +16,7 @@ from cdp_stream.stages.entries import decode_entry
 from cdp_stream.stages.identity import IdentityBarrier
 from cdp_stream.stages.profiles import ProfileBarrier
 from cdp_stream.stages.records import DEAD_LETTERS, PROFILE_CHANGES, SHIPMENTS
+from cdp_stream.stages.state_format import decode_barrier
 from cdp_stream.stream.catch_up import read_to_end
 from cdp_stream.stream.groups import members_of
 from cdp_stream.stream.in_force import last_barrier, read_in_force, space_names
@@ -85,8 +85,7 @@ def _place(position: int, end: int) -> dict[str, int]:
 
 
 async def _profile_barrier(log: Log, changelog: TopicPartition) -> ProfileBarrier:
-    raw = await last_barrier(log, changelog)
-    return ProfileBarrier() if raw is None else msgspec.msgpack.decode(raw, type=ProfileBarrier)
+    return decode_barrier(await last_barrier(log, changelog), ProfileBarrier)
 
 
 async def _source_partitions(log: Log, names: TopicNames, identity: IdentityBarrier) -> dict[TopicPartition, int]:

@@ -87,28 +87,8 @@ def _gap_of_entries_not_read(patch: Patch) -> None:
     patch.setattr(IdentityOwner, "_do_present_entries", only_whole)
 
 
-def _waits_fire_by_now(patch: Patch) -> None:
-    play = ProfileStage._play
-
-    def early(self: ProfileStage, profile_id: Any) -> bool:
-        clock, self.barrier.clock = self.barrier.clock, self.barrier.now
-        done = play(self, profile_id)
-        self.barrier.clock = clock
-        return done
-
-    patch.setattr(ProfileStage, "_play", early)
-
-
-def _waits_fire_nothing(patch: Patch) -> None:
-    play = ProfileStage._play
-
-    def late(self: ProfileStage, profile_id: Any) -> bool:
-        clock, self.barrier.clock = self.barrier.clock, 0
-        done = play(self, profile_id)
-        self.barrier.clock = clock
-        return done
-
-    patch.setattr(ProfileStage, "_play", late)
+def _waits_lose_clocks(patch: Patch) -> None:
+    patch.setattr(ProfileDraft, "keep_clock", lambda self, offset, index, raw: None)
 
 
 def _due_at_the_clock(patch: Patch) -> None:
@@ -129,7 +109,7 @@ def _played_under_the_newest(patch: Patch) -> None:
     patch.setattr(ProfileStage, "topology", newest)
 
 
-def _window_of_one_half(patch: Patch) -> None:
+def _dues_of_one_half(patch: Patch) -> None:
     def forgetful(survivor: Any, absorbed: Any, topology: Any, cause: Any) -> Any:
         update = absorb_profiles(survivor, absorbed, topology, cause)
         kept = msgspec.structs.replace(update.profile, dues=survivor.dues)
@@ -363,7 +343,7 @@ MUTATIONS = (
         "messages' gap not read",
         "The profile owner does not read what the group's client passed over.",
         _gap_of_messages_not_read,
-        0,
+        1,
         2,
     ),
     Mutation(
@@ -374,30 +354,23 @@ MUTATIONS = (
         1,
     ),
     Mutation(
-        "waits fire by now",
-        "After a wait all that is due by `now` fires, passed by a clock or not.",
-        _waits_fire_by_now,
-        0,
+        "clocks not kept",
+        "After a wait what clocks would have fired meanwhile waits for the next one.",
+        _waits_lose_clocks,
+        14,
         32,
     ),
     Mutation(
-        "waits fire nothing",
-        "After a wait nothing fires that clocks have passed meanwhile.",
-        _waits_fire_nothing,
-        0,
-        32,
+        "due at the clock", "What is due fires as of the clock, not at its own instant.", _due_at_the_clock, 0, 33
     ),
-    Mutation("due at the clock", "What is due fires as of the clock, not at its own instant.", _due_at_the_clock, 0, 33),
     Mutation(
         "newest version",
         "What has waited is played under the version in force, not its own.",
         _played_under_the_newest,
-        0,
+        20,
         32,
     ),
-    Mutation(
-        "dues of one half", "A survivor keeps its own due times only.", _window_of_one_half, 0, 32
-    ),
+    Mutation("dues of one half", "A survivor keeps its own due times only.", _dues_of_one_half, 14, 31),
     Mutation("claim once", "The claim is used without its second initialisation.", _claim_once, 0, 4),
     Mutation("claim overtaken", "Nobody looks whether another claim came in between.", _claim_without_epochs, 30, 4),
     Mutation("claim without markers", "The claim leaves no marker in the outputs.", _claim_without_markers, 0, 4),

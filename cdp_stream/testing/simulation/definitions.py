@@ -61,7 +61,7 @@ _AUDIENCES: Final = {
     "planned": "trait('plan').exists() AND (trait('plan').starts_with('p') OR trait('spend_lately') < 10)",
 }
 _ALWAYS: Final = ("orders", "spend", "last_product", "buyers", "big", "first_timers", "pro")
-_DESTINATIONS: Final = (
+_DESTINATIONS: Final[tuple[list[str], ...]] = (
     ["crm"],
     ["ads"],
     ["crm", "ads"],
@@ -77,7 +77,7 @@ def drawn_definitions(draw: Random, unit_s: int, names: tuple[str, ...] = ()) ->
     `unit_s`: the length of the shortest window, in seconds. `names`: keys to take besides those that are always there.
     """
     catalogue = {**_TRAITS, **_AUDIENCES}
-    some = draw.sample(sorted(catalogue), draw.randint(3, 9))
+    some = draw.sample(sorted(catalogue), draw.randint(6, 12))
     wanted: dict[str, None] = {}
     left = [*_ALWAYS, *names, *some]
     while left:
@@ -86,15 +86,15 @@ def drawn_definitions(draw: Random, unit_s: int, names: tuple[str, ...] = ()) ->
             wanted[key] = None
             left += _READS.findall(catalogue[key])
     sections: dict[str, list[dict[str, Any]]] = {"traits": [], "audiences": []}
-    for key in catalogue:
+    for key, text in catalogue.items():
         if key in wanted:
-            definition = _SPAN.sub(lambda found: f"{int(found[1]) * unit_s} seconds", catalogue[key])
+            definition = _SPAN.sub(lambda found: f"{int(found[1]) * unit_s} seconds", text)
             section = "traits" if key in _TRAITS else "audiences"
             sections[section].append(
                 {
                     "key": key,
                     "definition": definition,
-                    "include_anonymous": draw.random() < 0.5,  # noqa: PLR2004 - one in two
+                    "include_anonymous": draw.random() < 0.5,
                     "destinations": list(draw.choice(_DESTINATIONS)),
                 }
             )

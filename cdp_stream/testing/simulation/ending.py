@@ -19,7 +19,7 @@ from cdp_stream.model.profile import Cause, ProfileState
 from cdp_stream.model.time import Instant
 from cdp_stream.pipeline import CompiledTopology, absorb_profiles, fire_due, reconsider, update_profile
 from cdp_stream.stages.digest import OutputsDigest
-from cdp_stream.stages.entries import Entry, Slice, SourceSlice, decode_entry, entry_time, records_crc
+from cdp_stream.stages.entries import ClockEntry, Entry, Slice, SourceSlice, decode_entry, entry_time, records_crc
 from cdp_stream.stages.graph import GraphDraft
 from cdp_stream.stages.identity import load_topology_version
 from cdp_stream.stages.profile_states import ProfileDraft
@@ -31,6 +31,7 @@ from cdp_stream.testing.simulation.state_checks import check_both, graph_of, req
 if TYPE_CHECKING:
     from cdp_stream.testing.simulation.run import Simulation
 
+_CLOCKS_SHARE = 0.2
 Entries = list[tuple[int, Instant, Entry, list[RawRecord]]]
 Rows = dict[tuple[str, bytes], list[bytes]]
 
@@ -116,10 +117,16 @@ def _check_slices(run: Simulation, entries: Entries) -> None:
 
 
 def _recut(entries: Entries, draw: Random) -> Entries:
-    """The same order cut elsewhere: slices in pieces, each with the append time of the whole; void ones left out."""
+    """The same order cut elsewhere: slices in pieces, each with the append time of the whole; void ones left out.
+
+    Between them come clocks that do not move `now`.
+    """
     cut: Entries = []
     positions: dict[tuple[str, int], int] = {}
     for _, at, entry, records in entries:
+        if positions and draw.random() < _CLOCKS_SHARE:
+            # A clock that moves nothing: what is due fires now and not before the next change, and is told the same.
+            cut.append((len(cut), 0, ClockEntry(0, drained=True), []))
         if not isinstance(entry, Slice):
             cut.append((len(cut), at, entry, []))
             continue
@@ -318,11 +325,13 @@ def _aged(profile: ProfileState, now: Instant, topology: CompiledTopology) -> Pr
 
 
 def _essence(state: ProfileState, topology: CompiledTopology) -> dict[str, Any]:
-    """What the promise of a merge speaks of. Audiences that are not declared any more keep what they were."""
-    declared = topology.computations.audience_keys
+    """What the promise of a merge speaks of. What is not declared any more keeps what it was, with its own profile."""
+    declared = {*topology.computations.audience_keys, *topology.computations.trait_keys}
     return {
         "custom": dict(sorted(state.custom.items())),
-        "computed": {key: value for key, value in sorted(state.computed.items()) if value is not None},
+        "computed": {
+            key: value for key, value in sorted(state.computed.items()) if value is not None and key in declared
+        },
         "audiences": sorted(key for key, member in state.memberships.items() if member and key in declared),
         "external_ids": sorted((known.type, known.id) for known in state.external_ids),
     }

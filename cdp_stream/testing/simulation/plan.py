@@ -59,6 +59,8 @@ class Plan:
     """Milliseconds of the world's clock in one millisecond of the run."""
     traffic_s: float
     """Over how many seconds of the run the records are sent."""
+    quiet_s: float
+    """How long only clocks come after the last record."""
     versions: tuple[Topology, ...]
     """The first topology, and those that come into force later."""
     unit_s: int
@@ -84,8 +86,8 @@ def plan_of(seed: int, events: int, *, store: str | None = None, faults: bool = 
     draw = Random(f"{seed}/plan")  # noqa: S311
     partitions = draw.choice((1, 2, 3, 4))
     speed, traffic_s = draw.choice((10, 600, 7_200)), draw.choice((3.0, 8.0))
-    # Windows of some thirtieths of the traffic's time, so that what they hold comes and goes.
-    unit_s = max(1, round(speed * traffic_s / draw.choice((30, 30, 100))))
+    # Windows of some hundredths of the traffic's time, so that what they hold comes and goes.
+    unit_s = max(1, round(speed * traffic_s / draw.choice((60, 100, 200))))
     versions = [_topology(draw, partitions, unit_s)]
     for _ in range(draw.choice((0, 1, 2, 3))):
         versions.append(_changed(draw, versions[-1], unit_s))
@@ -100,6 +102,7 @@ def plan_of(seed: int, events: int, *, store: str | None = None, faults: bool = 
         speed=speed,
         traffic_s=traffic_s,
         unit_s=unit_s,
+        quiet_s=draw.choice((0.0, 1.0, 3.0)),
         versions=tuple(parse_topology(version) for version in versions),
         links=draw.choice((0.1, 0.22, 0.5)),
         chains=draw.choice((0.0, 0.01, 0.03)),

@@ -139,6 +139,7 @@ class Simulation:
         supervisors = [asyncio.ensure_future(self._supervise(stage, number)) for stage, number in owners]
         try:
             await send_traffic(self, START)
+            await asyncio.sleep(self.plan.quiet_s)
             await self._until("every source record is decided", self._sources_done)
             self._stop("identity-0")
             await self._until("every message and shipment is done", self._profiles_done)

@@ -20,6 +20,7 @@ from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
 from cdp_stream.stages.profile_states import HISTORY_MAX, QueueEnds
 from cdp_stream.stages.profiles import Parked, ProfileBarrier
 from cdp_stream.stages.records import partition_of
+from cdp_stream.stages.state_format import decode_barrier
 from cdp_stream.testing.simulation.invariants import Violations
 
 _ID_LENGTH = 31
@@ -54,14 +55,12 @@ def states_of(store: Store) -> dict[str, ProfileState]:
 
 def identity_barrier(store: Store) -> IdentityBarrier:
     """Where the identity stage stands."""
-    raw = store.get(BARRIER_KEY)
-    return IdentityBarrier() if raw is None else msgspec.msgpack.decode(raw, type=IdentityBarrier)
+    return decode_barrier(store.get(BARRIER_KEY), IdentityBarrier)
 
 
 def profile_barrier(store: Store) -> ProfileBarrier:
     """Where a partition of the profile stage stands."""
-    raw = store.get(BARRIER_KEY)
-    return ProfileBarrier() if raw is None else msgspec.msgpack.decode(raw, type=ProfileBarrier)
+    return decode_barrier(store.get(BARRIER_KEY), ProfileBarrier)
 
 
 def check_graph(store: Store, violations: Violations) -> Counter[str]:
@@ -177,7 +176,7 @@ def check_partition(store: Store, partition: int, partitions: int, violations: V
     counts = Counter({"profile states": len(states)})
     redirects = {key[1:].decode() for key, _ in store.scan(b"r")}
     version = versions_of(store).get(profile_barrier(store).topology_version or "")
-    declared = set() if version is None else {audience.key for audience in version.audiences}
+    told = set() if version is None else {(name, one.key) for one in version.audiences for name in one.destinations}
     place = f"profiles-{partition}"
     for profile_id, state in states.items():
         if partition_of(profile_id, partitions) != partition:
@@ -186,7 +185,7 @@ def check_partition(store: Store, partition: int, partitions: int, violations: V
             violations.add(22, profile_id, "has a state, and was absorbed")
         for destination, audiences in state.open.items():
             for key, combinations in audiences.items():
-                if combinations and key in declared and not state.memberships.get(key, False):
+                if combinations and (destination, key) in told and not state.memberships.get(key, False):
                     violations.add(26, profile_id, f"{destination} holds {key} open, of which it is no member")
     _check_history(store, states, violations)
     _check_due_times(store, states, violations, counts)
@@ -298,6 +297,6 @@ def require_rest(identity: Store, partitions: Sequence[Store], violations: Viola
         stands = profile_barrier(store).last_offset
         if stands != barrier.previous[number]:
             violations.add(29, f"profiles-{number}", f"stands at {stands}, was sent {barrier.previous[number]}")
-        left = [key for prefix in (b"w", b"q", b"s") for key, _ in store.scan(prefix)]
+        left = [key for prefix in (b"w", b"q", b"s", b"c") for key, _ in store.scan(prefix)]
         if left:
             violations.add(28, f"profiles-{number}", f"{len(left)} keys wait, the first is {left[0]!r}")

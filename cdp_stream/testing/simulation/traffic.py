@@ -122,7 +122,9 @@ def _chain(line: bytes, number: int, length: int) -> list[bytes]:
 
     def identify(cookie: int, email: int, message: str) -> bytes:
         names = {"anonymousId": f"chain-{number}-{cookie}", "messageId": f"chain-{number}-{message}"}
-        return orjson.dumps({**common, **names, "type": "identify", "traits": {"email": f"c{number}-{email}@example.org"}})
+        return orjson.dumps(
+            {**common, **names, "type": "identify", "traits": {"email": f"c{number}-{email}@example.org"}}
+        )
 
     begin = [identify(place, place, f"begin-{place}") for place in range(length)]
     return begin + [identify(place, place - 1, f"join-{place}") for place in range(length - 1, 0, -1)]
