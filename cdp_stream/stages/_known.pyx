@@ -4,8 +4,8 @@
 More than nine of ten events name identifiers that are all known and together. For them the first half of the walk
 comes to one line: read the record, find its owner, tell the profile. Most of the others bring identifiers that nobody
 holds yet, to one profile or to none. This module does both from the raw bytes, and only when it is sure; whatever it
-does not recognise at once (escaped ids, other fields, odd times, anything invalid), and whatever meets a limit, a cap
-or a second profile, it leaves to the walk in Python, which it equals byte for byte. tests/laws/test_known_laws.py
+does not recognise at once (escaped ids, other fields, odd times, anything invalid), and whatever meets a cap or merges
+profiles, it leaves to the walk in Python, which it equals byte for byte. What a limit leaves out, it asks the rooms. tests/laws/test_known_laws.py
 holds it to that.
 """
 
@@ -19,7 +19,9 @@ from hashlib import blake2b
 
 import msgspec
 
+from cdp_stream.identity.demote import demote
 from cdp_stream.model.graph import GraphProfile, Mapping
+from cdp_stream.model.ids import ExternalId
 from cdp_stream.stages.records import LEDGER, OutputRecord
 
 INTERFACE = 2
@@ -46,6 +48,8 @@ cdef object _Raw = msgspec.Raw
 cdef object _decode = msgspec.json.decode
 cdef object _encode = msgspec.json.encode
 cdef object _blake2b = blake2b
+cdef object _demote = demote
+cdef object _ExternalId = ExternalId
 cdef object _Mapping = Mapping
 cdef object _Profile = GraphProfile
 cdef object _Output = OutputRecord
@@ -604,6 +608,7 @@ cdef class KnownEvents:
     cdef long long _counts[4]
     cdef long long _duplicates[4]
     cdef long long _created, _mapped
+    cdef dict _demotions
     cdef list _ids
     cdef Py_ssize_t _ids_bytes
     # The step under way.
@@ -637,6 +642,7 @@ cdef class KnownEvents:
         self._exact = blocked.exact
         self._property_keys = _named_keys(rules.property_keys, ranks)
         self._trait_keys = _named_keys(rules.trait_keys, ranks)
+        self._demotions = {}
 
     def take_tally(self):
         """Events taken, duplicates passed over and decisions since the last call, as what is counted and how often."""
@@ -652,6 +658,8 @@ cdef class KnownEvents:
         if self._mapped:
             tally["decision", "identifier_mapped", ""] = self._mapped
         self._created = self._mapped = 0
+        tally.update(self._demotions)
+        self._demotions.clear()
         return tally
 
     def begin(self, long long step, str version, changes, list outputs):
@@ -693,22 +701,30 @@ cdef class KnownEvents:
         if not self._collect(&wire, kind) or not self._ids:
             return LEFT
         owner, new = self._owner()
-        if owner is None:
-            return LEFT
+        demoted = ()
         profile = None
-        if new:
+        if owner is None or new:
+            if not record.identity:
+                return LEFT
             if owner:
                 profile = self._graph.profile(owner)
-            if not record.identity or not self._have_room(profile, new, time):
-                return LEFT
+            if owner is None or not self._is_within_limits(profile, new, time):
+                owner, new, demoted = self._demoted(time)
+                if owner is None:
+                    return LEFT
+                profile = self._graph.profile(owner) if owner else None
+        if new and not self._is_within_caps(profile, new):
+            return LEFT
         message_id = PyUnicode_DecodeUTF8(wire.message_id.start, wire.message_id.size, NULL)
         if not self._first_seen(message_id, now, self._horizon):
             self._duplicates[kind] += 1
             return DUPLICATE
         self._counts[kind] += 1
         if new:
-            self._link(record.source, profile, new, message_id, &wire, kind, index, number, now, time)
+            self._link(record.source, profile, new, demoted, message_id, &wire, kind, index, number, now, time)
         else:
+            if demoted:
+                self._rows(<str>owner, [], False, demoted, record.source, &wire, number, now, time)
             self._tell(<str>owner, &wire, kind, index, number, now, time)
             self._finish_change(<str>owner)
         return TAKEN
@@ -793,7 +809,7 @@ cdef class KnownEvents:
     cdef tuple _owner(self):
         """The one profile that holds identifiers of the event, or "" if none does, and those that nobody holds.
 
-        None: there are several, or two new ids have one type, whose order is a matter for the walk in Python.
+        None: there are several.
         """
         cdef PyObject *found
         owner = ""
@@ -806,8 +822,6 @@ cdef class KnownEvents:
                     if new is None:
                         new = [external_id]
                     elif external_id not in new:
-                        if external_id[0] in [known[0] for known in new]:
-                            return None, None
                         new.append(external_id)
                     continue
             else:
@@ -818,33 +832,71 @@ cdef class KnownEvents:
                 return None, None
         return owner, new
 
-    cdef bint _have_room(self, profile, list new, long long time) except -1:
-        """Does the profile (None: a new one) stay within every limit and cap with one more value of each type?"""
+    cdef tuple _demoted(self, long long time):
+        """The same once limits have left identifiers out, and those.
+
+        None: several profiles are to be merged, or two ids have one type, whose order is a matter for extraction.
+        """
+        owners = {}
+        profiles = {}
+        types = set()
+        for type_, value in self._ids:
+            external_id = _ExternalId(type_, value)
+            if external_id in owners:
+                continue
+            types.add(type_)
+            owner = self._graph.owner(_USERS, external_id)
+            owners[external_id] = owner
+            if owner is not None and owner not in profiles:
+                profiles[owner] = self._graph.profile(owner)
+        if len(types) < len(owners):
+            return None, None, None
+        ranks = self._rules.ranks(self._graph.registered_types)
+        kept, demoted = _demote(tuple(owners), owners, profiles, time, self._rules, ranks)
+        owner = ""
+        new = []
+        for external_id in kept:
+            other = owners[external_id]
+            if other is None:
+                new.append(external_id)
+            elif owner == "":
+                owner = other
+            elif other != owner:
+                return None, None, None
+        return owner, new, demoted
+
+    cdef bint _is_within_limits(self, profile, list new, long long time) except -1:
+        """Does the profile (None: a new one) stay within every limit with these? False also when that is not plain."""
         cdef long long held
-        if self._ids_bytes > IDS_BYTES_MAX:
-            return False
+        cdef Py_ssize_t at
+        for at in range(1, len(new)):
+            if new[at][0] in [known[0] for known in new[:at]]:
+                return False
         if profile is None:
             # One value of each type: within any limit.
-            return len(new) <= self._mappings_max
-        mappings = profile.mappings
-        if len(mappings) + len(new) > self._mappings_max:
-            return False
+            return True
         for type_, _ in new:
             limit = self._rules.limit(type_)
             period = limit.period
             held = 0
-            for mapping in mappings:
+            for mapping in profile.mappings:
                 if mapping.type == type_ and (period is None or mapping.mapped_at > time - period):
                     held += 1
             if held >= limit.count:
                 return False
         return True
 
+    cdef bint _is_within_caps(self, profile, list new) except -1:
+        if self._ids_bytes > IDS_BYTES_MAX:
+            return False
+        return (0 if profile is None else len(profile.mappings)) + len(new) <= self._mappings_max
+
     cdef int _link(
         self,
         source,
         profile,
         list new,
+        demoted,
         str message_id,
         Wire *wire,
         int kind,
@@ -875,7 +927,7 @@ cdef class KnownEvents:
                 profile.links,
             )
         self._graph.link(linked, new, created)
-        self._rows(profile_id, new, created, source, wire, record, now, time)
+        self._rows(profile_id, new, created, demoted, source, wire, record, now, time)
         self._tell(profile_id, wire, kind, index, record, now, time)
         if created:
             self._put(',"created":', 11)
@@ -931,53 +983,103 @@ cdef class KnownEvents:
         return PyUnicode_DecodeUTF8(digits, DIGITS + 4, NULL)
 
     cdef int _rows(
-        self, str profile_id, list new, bint created, source, Wire *wire, long long record, long long now, long long time
+        self,
+        str profile_id,
+        list new,
+        bint created,
+        demoted,
+        source,
+        Wire *wire,
+        long long record,
+        long long now,
+        long long time,
     ) except -1:
-        """The ledger rows of a link, as `identity.ledger_row` and the stage write them."""
-        cdef Py_ssize_t size = 0
-        cdef const char *id_text = PyUnicode_AsUTF8AndSize(profile_id, &size)
-        cdef unsigned int partition = _crc32(id_text, size) % self._partitions
-        cdef bytes key = PyBytes_FromStringAndSize(id_text, size), seq = self._seq + b"%09d" % record
-        cdef int number = 0
+        """The ledger rows of an event, as `identity.ledger_row` and the stage write them."""
         if source[0] is not self._topic:
             self._topic = source[0]
             self._topic_json = _encode(self._topic)
         src = f"{self._src}{record}/"
-        for external_id in ([None] if created else []) + new:
-            self._size = 0
-            self._put(PyBytes_AS_STRING(seq), PyBytes_GET_SIZE(seq))
-            if external_id is None:
-                self._put('","decision":"profile_created","profile_id":"', 45)
-                self._created += 1
-            else:
-                self._put('","decision":"identifier_mapped","profile_id":"', 47)
-                self._mapped += 1
-            self._put(id_text, size)
-            self._put('","collection":"users"', 22)
-            if external_id is not None:
-                self._put(',"identifiers":[{"type":"', 25)
-                self._put_text(external_id[0])
-                self._put('","id":"', 8)
-                self._put_text(external_id[1])
-                self._put('"}]', 3)
-            self._put(',"message_id":"', 15)
-            self._put(wire.message_id.start, wire.message_id.size)
-            self._put('","source":{"topic":', 20)
-            self._put(PyBytes_AS_STRING(self._topic_json), PyBytes_GET_SIZE(self._topic_json))
-            self._put(',"partition":', 13)
-            self._put_number(source[2])
-            self._put(',"offset":', 10)
-            self._put_number(source[3])
-            self._put('},"time":"', 10)
-            self._put_instant(time)
-            self._put('","now":"', 9)
-            self._put_instant(now)
-            self._put('","topology_version":', 21)
-            self._put(PyBytes_AS_STRING(self._version), PyBytes_GET_SIZE(self._version))
-            self._put('}', 1)
-            value = PyBytes_FromStringAndSize(self._change, self._size)
-            self._outputs.append(_Output(_LEDGER, partition, key, value, f"{src}{number}"))
+        cdef int number = 0
+        if created:
+            self._created += 1
+            self._row(profile_id, "profile_created", None, None, source, wire, record, now, time, f"{src}{number}")
             number += 1
+        for external_id in new:
+            self._mapped += 1
+            self._row(profile_id, "identifier_mapped", external_id, None, source, wire, record, now, time, f"{src}{number}")
+            number += 1
+        for out in demoted:
+            what = ("decision", "identifier_demoted", out.violation)
+            self._demotions[what] = self._demotions.get(what, 0) + 1
+            self._row(
+                profile_id,
+                "identifier_demoted",
+                out.external_id,
+                out.violation,
+                source,
+                wire,
+                record,
+                now,
+                time,
+                f"{src}{number}",
+            )
+            number += 1
+        return 0
+
+    cdef int _row(
+        self,
+        str profile_id,
+        str decision,
+        external_id,
+        violation,
+        source,
+        Wire *wire,
+        long long record,
+        long long now,
+        long long time,
+        str src,
+    ) except -1:
+        cdef Py_ssize_t size = 0
+        cdef const char *id_text = PyUnicode_AsUTF8AndSize(profile_id, &size)
+        cdef unsigned int partition = _crc32(id_text, size) % self._partitions
+        self._size = 0
+        self._put(PyBytes_AS_STRING(self._seq), PyBytes_GET_SIZE(self._seq))
+        self._put_padded(record, 9)
+        self._put('","decision":"', 14)
+        self._put_text(decision)
+        self._put('","profile_id":"', 16)
+        self._put(id_text, size)
+        self._put('","collection":"users"', 22)
+        if external_id is not None:
+            if violation is None:
+                self._put(',"identifiers":[{"type":"', 25)
+            else:
+                self._put(',"demoted":[{"type":"', 21)
+            self._put_text(external_id[0])
+            self._put('","id":"', 8)
+            self._put_text(external_id[1])
+            self._put('"}]', 3)
+        if violation is not None:
+            self._put(',"violation":"', 14)
+            self._put_text(violation)
+            self._put('"', 1)
+        self._put(',"message_id":"', 15)
+        self._put(wire.message_id.start, wire.message_id.size)
+        self._put('","source":{"topic":', 20)
+        self._put(PyBytes_AS_STRING(self._topic_json), PyBytes_GET_SIZE(self._topic_json))
+        self._put(',"partition":', 13)
+        self._put_number(source[2])
+        self._put(',"offset":', 10)
+        self._put_number(source[3])
+        self._put('},"time":"', 10)
+        self._put_instant(time)
+        self._put('","now":"', 9)
+        self._put_instant(now)
+        self._put('","topology_version":', 21)
+        self._put(PyBytes_AS_STRING(self._version), PyBytes_GET_SIZE(self._version))
+        self._put('}', 1)
+        value = PyBytes_FromStringAndSize(self._change, self._size)
+        self._outputs.append(_Output(_LEDGER, partition, PyBytes_FromStringAndSize(id_text, size), value, src))
         return 0
 
     cdef int _put_text(self, str text) except -1:

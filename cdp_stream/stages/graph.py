@@ -118,7 +118,15 @@ class GraphDraft:
         """Mark the message id. False if it was marked already less than `horizon` of stream time ago."""
         mark = blake2b(message_id.encode(), digest_size=_MARK_BYTES).digest()
         key = _MARK + mark
-        raw = self._read(key)
+        # `_read`, written out: every event passes here.
+        raw = self._writes.get(key)
+        if raw is None:
+            for writes in self._uncommitted:
+                if key in writes:
+                    raw = self._read(key)
+                    break
+            else:
+                raw = self._store.get(key)
         if raw is not None and now - int.from_bytes(raw, "big") < horizon:
             return False
         self._writes[key] = now.to_bytes(8, "big")

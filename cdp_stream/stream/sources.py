@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
@@ -18,6 +19,8 @@ from cdp_stream.stream.log import Consumer, Log, ReadRecord
 _FETCH_MS = 1_000
 _RETRIES = 30
 _BUFFER_SLICES = 4
+_source_ref = partial(tuple.__new__, SourceRef)
+"""What the class's own constructor does, at half its cost."""
 
 
 @dataclass(slots=True)
@@ -49,7 +52,7 @@ class SourceReader:
         """Begin at these positions; partitions not named begin at their earliest record."""
         # No reset: records that retention removes before they are read must stop the worker, not be passed over.
         self._consumer = self._log.consumer(
-            group_id=self._group, isolation_level="read_committed", auto_offset_reset="none"
+            group_id=self._group, isolation_level="read_committed", auto_offset_reset="none", bare=True
         )
         await self._consumer.start()
         every = [
@@ -90,7 +93,7 @@ class SourceReader:
             filled -= 1
             taken: list[RawRecord] = []
             while buffer and len(taken) < share and room > 0:
-                record = _raw(buffer.popleft(), topic.topic_id, topic.identity)
+                record = _raw(where, topic.topic_id, buffer.popleft(), topic.identity)
                 room -= len(record.value or b"")
                 taken.append(record)
             left -= len(taken)
@@ -125,7 +128,7 @@ class SourceReader:
     async def _read(self, part: SourceSlice) -> list[RawRecord]:
         where = TopicPartition(part.topic, part.partition)
         if self._reread is None:
-            self._reread = self._log.consumer(isolation_level="read_committed", auto_offset_reset="none")
+            self._reread = self._log.consumer(isolation_level="read_committed", auto_offset_reset="none", bare=True)
             await self._reread.start()
         consumer = self._reread
         consumer.assign([where])
@@ -134,7 +137,9 @@ class SourceReader:
         for _ in range(_RETRIES):
             batches = await _getmany(consumer, timeout_ms=_FETCH_MS, max_records=part.count - len(taken))
             found = batches.get(where, [])
-            taken.extend(_raw(record, part.topic_id, part.identity) for record in found if record.offset < part.end)
+            taken.extend(
+                _raw(where, part.topic_id, record, part.identity) for record in found if record.offset < part.end
+            )
             if len(taken) >= part.count or await consumer.position(where) >= part.end:
                 break
         return taken
@@ -196,6 +201,6 @@ def _removed(where: TopicPartition, start: int, earliest: int) -> LogContradicti
     )
 
 
-def _raw(record: ReadRecord, topic_id: str, identity: bool) -> RawRecord:
-    place = SourceRef(record.topic, topic_id, record.partition, record.offset)
+def _raw(where: TopicPartition, topic_id: str, record: ReadRecord, identity: bool) -> RawRecord:
+    place = _source_ref((where.topic, topic_id, where.partition, record.offset))
     return RawRecord(place, record.timestamp, record.key, record.value, identity)

@@ -62,6 +62,7 @@ class SimulatedLog:
     def consumer(self, **more: Any) -> Consumer:
         """A consumer of this process."""
         more.pop("auto_offset_reset", None)  # nothing is trimmed here that a consumer could fall behind
+        more.pop("bare", None)
         return SimulatedConsumer(self, **more)
 
     async def mark(self, transactional_id: str, outputs: Sequence[TopicPartition]) -> tuple[int, int]:
