@@ -119,12 +119,15 @@ def _check_slices(run: Simulation, entries: Entries) -> None:
 def _recut(entries: Entries, draw: Random) -> Entries:
     """The same order cut elsewhere: slices in pieces, each with the append time of the whole; void ones left out.
 
-    Between them come clocks that do not move `now`.
+    Between them come clocks that do not move `now`; none after the last true one, which fires all that they may.
     """
+    clocks = [
+        place for place, (_, _, entry, _) in enumerate(entries) if isinstance(entry, ClockEntry) and entry.drained
+    ]
     cut: Entries = []
     positions: dict[tuple[str, int], int] = {}
-    for _, at, entry, records in entries:
-        if positions and draw.random() < _CLOCKS_SHARE:
+    for place, (_, at, entry, records) in enumerate(entries):
+        if positions and place < max(clocks, default=0) and draw.random() < _CLOCKS_SHARE:
             # A clock that moves nothing: what is due fires now and not before the next change, and is told the same.
             cut.append((len(cut), 0, ClockEntry(0, drained=True), []))
         if not isinstance(entry, Slice):
