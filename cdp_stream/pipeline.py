@@ -35,7 +35,7 @@ from cdp_stream.destinations.route import (
 from cdp_stream.errors import TopologyError
 from cdp_stream.identity.resolve import resolve_event as resolve_identity
 from cdp_stream.identity.rules import IdentityRules, compile_rules
-from cdp_stream.language.computations import Computation, Computations, affected, compile_computations, due_at
+from cdp_stream.language.computations import Computation, Computations, affected, compile_computations, due_at, spelled
 from cdp_stream.language.values import same
 from cdp_stream.model.change import Absorbed, Absorbs, NewExternalId, ProfileEvent
 from cdp_stream.model.event import Event
@@ -56,7 +56,7 @@ from cdp_stream.traits.kinds import kind_of
 
 
 class CompiledTopology(Struct, frozen=True):
-    """A topology version, ready to decide with."""
+    """A topology version, ready to decide with. Its definitions are canonical texts."""
 
     topology: Topology
     version: str
@@ -72,6 +72,7 @@ def compile_topology(topology: Topology, file: str = "topology") -> CompiledTopo
     computations, problems = compile_computations(topology)
     if problems:
         raise TopologyError(file, problems)
+    topology = spelled(topology)
     return CompiledTopology(
         topology=topology,
         version=topology_version(topology),

@@ -15,6 +15,7 @@ from cdp_stream.errors import CdpStreamError
 _COMMANDS = {
     "validate": ("cdp_stream.cli.validate", "validate"),
     "schema": ("cdp_stream.cli.schema", "schema"),
+    "fmt": ("cdp_stream.cli.fmt", "fmt"),
     "test": ("cdp_stream.cli.test", "test"),
     "replay": ("cdp_stream.cli.replay", "replay"),
     "worker": ("cdp_stream.cli.worker", "worker"),

@@ -21,13 +21,12 @@ def validate(topology: Path, as_json: bool) -> None:
     One line for each problem; exit code 3 if there is any, else 0.
     """
     from cdp_stream.config.load import load_topology
-    from cdp_stream.config.topology import topology_version
     from cdp_stream.pipeline import compile_topology
 
     file = topology / "topology.yaml" if topology.is_dir() else topology
     try:
         loaded = load_topology(topology, os.environ)
-        compile_topology(loaded, file=str(file))
+        version = compile_topology(loaded, file=str(file)).version
     except TopologyError as error:
         if as_json:
             problems = [asdict(problem) for problem in error.problems]
@@ -36,7 +35,6 @@ def validate(topology: Path, as_json: bool) -> None:
             click.echo(str(error))
         raise SystemExit(error.exit_code) from None
     counts = {section: len(getattr(loaded, section)) for section in ("sources", "traits", "audiences", "destinations")}
-    version = topology_version(loaded)
     if as_json:
         click.echo(json.dumps({"valid": True, "file": str(file), "version": version, **counts}))
     else:

@@ -14,6 +14,8 @@ from cdp_stream.config.fields import BUILT_IN_IDENTIFIER_TYPES, Filled
 from cdp_stream.errors import Problem
 
 SHOWN_CHARACTERS_MAX: Final = 80
+TAG_MARK: Final = "="
+"""Begins the name of a choice among models that errors name as a step, though the file has none there."""
 _SECRET_KEYS: Final = frozenset({"write_key"})
 _EXPECTED: Final = {
     "string_type": "text",
@@ -91,7 +93,7 @@ def _follows(details: ErrorDetails) -> bool:
 
 
 def _problem(details: ErrorDetails, root: type[BaseModel]) -> Problem:
-    location = details["loc"]
+    location = tuple([step for step in details["loc"] if not str(step).startswith(TAG_MARK)])
     if location[-1:] == ("[key]",):
         location = location[:-1]  # of a mapping's key that is wrong itself
     path = path_text(location)

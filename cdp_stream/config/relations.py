@@ -12,8 +12,7 @@ from cdp_stream.config.places import entries_of, texts_of, twice
 from cdp_stream.errors import Problem
 
 _LATER: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
-    "traits": {"where": ()},
-    "audiences": {"where": (), "historical": (True,)},
+    "audiences": {"historical": (True,)},
     "destinations": {
         "kind": ("event",),
         "sync_every": (None,),
@@ -64,8 +63,7 @@ def _without_later(
         wrong = not harmless and key in _ONLY_LATER_VALUES and value not in _ONLY_LATER_VALUES[key]
         if not harmless and not wrong:
             what = f"'{key}: {str(shown(value)).strip(chr(39))}'" if key in _KEPT else f"'{key}'"
-            hint = "write the rule as 'definition'" if key == "where" else None
-            problems.append(Problem(f"{path}.{key}", f"{what} is not supported yet", hint))
+            problems.append(Problem(f"{path}.{key}", f"{what} is not supported yet"))
         if not wrong and not (harmless and key in _KEPT):
             del plain[key]
     return plain
@@ -81,6 +79,7 @@ def find_contradictions(data: Any) -> list[Problem]:
     problems += twice("topic", [*texts_of(data, "sources", "topic"), *texts_of(data, "destinations", "topic")])
     problems += twice("key", [*texts_of(data, "traits", "key"), *texts_of(data, "audiences", "key")])
     problems += _identifiers(data.get("identity"))
+    problems += _defined_once(data)
     problems += _destinations_known(data)
     problems += _topics_free(data)
     problems += _keys_free(data)
@@ -100,6 +99,25 @@ def _identifiers(identity: Any) -> list[Problem]:
                     f"identity.{path}.keys", f"the built-in type {shown(entry['type'])} has fixed places, no 'keys'"
                 )
             )
+    return problems
+
+
+def _defined_once(data: Mapping[str, Any]) -> list[Problem]:
+    """Each trait and audience is defined, as a text or in YAML."""
+    problems = []
+    for section in ("traits", "audiences"):
+        for path, entry in entries_of(data, section):
+            forms = [key for key in ("definition", "where") if entry.get(key) is not None]
+            if not forms and "definition" not in entry:
+                problems.append(
+                    Problem(f"{path}.definition", "'definition' is missing", "or say it in YAML, as 'where'")
+                )
+            elif not forms:
+                problems.append(Problem(f"{path}.definition", "an empty value should be text"))
+            elif len(forms) > 1:
+                problems.append(
+                    Problem(f"{path}.where", "'where' says again what 'definition' says", "keep one of them")
+                )
     return problems
 
 

@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from cdp_stream.config.destination import Destination, SyncedId
 from cdp_stream.config.fields import format_duration
+from cdp_stream.config.form import Form
 from cdp_stream.config.topology import (
     SUGGESTED_BLOCKED_VALUES,
     Audience,
@@ -69,6 +70,7 @@ This page is made from the models by `cdp-stream schema --docs docs/topology.md`
         ("`blocked_values[]`", BlockedValue),
         ("`traits[]`", Trait),
         ("`audiences[]`", Audience),
+        ("`where`: definitions in YAML", Form),
         ("`destinations[]`", Destination),
         ("`destinations[].id_sync[]`", SyncedId),
     ),
@@ -76,7 +78,8 @@ This page is made from the models by `cdp-stream schema --docs docs/topology.md`
 
 
 def _section(title: str, model: type[BaseModel], definitions: dict[str, Any]) -> str:
-    properties = model.model_json_schema(mode="validation")["properties"]
+    schema = model.model_json_schema(mode="validation")
+    properties = schema.get("properties") or definitions[model.__name__]["properties"]
     lines = [
         f"## {title}",
         "",
@@ -100,8 +103,9 @@ def _section(title: str, model: type[BaseModel], definitions: dict[str, Any]) ->
 def _type(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
     if "$ref" in schema:
         return "mapping" if schema["$ref"].split("/")[-1] in definitions else "value"
-    if "anyOf" in schema:
-        kinds = [_type(choice, definitions) for choice in schema["anyOf"] if choice.get("type") != "null"]
+    if "anyOf" in schema or "oneOf" in schema:
+        choices = schema.get("anyOf") or schema["oneOf"]
+        kinds = [_type(choice, definitions) for choice in choices if choice.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
     if "enum" in schema:
         return " or ".join(f"`{_plain(value)}`" for value in schema["enum"])

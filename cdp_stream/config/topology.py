@@ -29,6 +29,7 @@ from cdp_stream.config.fields import (
     Text,
     TopicName,
 )
+from cdp_stream.config.form import Form
 from cdp_stream.config.relations import find_contradictions, set_later_keys_aside
 from cdp_stream.errors import TopologyError
 from cdp_stream.model.time import DAY_MS
@@ -191,9 +192,15 @@ class Trait(Part):
         description="Name for people; the key, unless set.",
         examples=["Total spend"],
     )
-    definition: Text = Field(
-        description="What is computed, in the definition language.",
+    definition: Text | None = Field(
+        default=None,
+        description="What is computed, in the definition language. Required, unless `where` says it.",
         examples=["event('Order Completed').sum(property('revenue'))"],
+    )
+    where: Form | None = Field(
+        default=None,
+        description="What is computed, in the YAML form of the definition language, instead of `definition`.",
+        examples=[{"event": "Order Completed", "sum": "revenue"}],
     )
     include_anonymous: Switch = Field(
         default=True, description="Whether profiles with anonymous ids only have it, too.", examples=[False]
@@ -215,8 +222,15 @@ class Audience(Part):
         description="Name for people; the key, unless set.",
         examples=["Big spenders"],
     )
-    definition: Text = Field(
-        description="Who is a member, in the definition language.", examples=["trait('total_spend') >= 500"]
+    definition: Text | None = Field(
+        default=None,
+        description="Who is a member, in the definition language. Required, unless `where` says it.",
+        examples=["trait('total_spend') >= 500"],
+    )
+    where: Form | None = Field(
+        default=None,
+        description="Who is a member, in the YAML form of the definition language, instead of `definition`.",
+        examples=[{"trait": "total_spend", "at_least": 500}],
     )
     include_anonymous: Switch = Field(
         default=False, description="Whether profiles with anonymous ids only may be members.", examples=[True]
@@ -297,7 +311,7 @@ def parse_topology(data: Mapping[str, Any], file: str = "topology") -> Topology:
 
 def canonical(topology: Topology) -> dict[str, Any]:
     """Spell out the topology as plain JSON values: defaults and variables filled in, secrets as placeholders."""
-    form = topology.model_dump(mode="json", exclude_none=True)
+    form = topology.model_dump(mode="json", exclude_none=True, by_alias=True)
     for source, entry in zip(topology.sources, form["sources"], strict=True):
         if source.write_key is not None:
             entry["write_key"] = _placeholder(source, source.write_key)

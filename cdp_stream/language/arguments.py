@@ -30,9 +30,9 @@ class Refused(Exception):
     """A definition that is not accepted: the place, the message and, where there is one, what would be right."""
 
     def __init__(self, at: Any, message: str, suggestion: str | None = None) -> None:
-        """`at`: the token or tree that is wrong."""
+        """`at`: the token or tree that is wrong; None in the YAML form, which has paths instead of lines."""
         at = at.meta if isinstance(at, Tree) else at
-        super().__init__(f"line {at.line}, column {at.column}: {message}")
+        super().__init__(message if at is None else f"line {at.line}, column {at.column}: {message}")
         self.suggestion = suggestion
 
 

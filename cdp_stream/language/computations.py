@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from graphlib import TopologicalSorter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct, field
 
@@ -12,6 +12,7 @@ from cdp_stream.config.topology import Audience, Topology, Trait
 from cdp_stream.errors import Problem
 from cdp_stream.language.aggregations import Aggregation
 from cdp_stream.language.conditions import compile_condition
+from cdp_stream.language.forms import read_form
 from cdp_stream.language.nodes import (
     Definition,
     Holds,
@@ -22,11 +23,15 @@ from cdp_stream.language.nodes import (
     trait_keys_of,
 )
 from cdp_stream.language.parse import parse_definition
+from cdp_stream.language.printer import format_definition
 from cdp_stream.language.readers import Compiler
 from cdp_stream.language.scope import Scope
 
 IDENTIFIED_TYPES: Final = frozenset(["user_id", "email", "android.idfa", "ios.idfa"])
 """A profile with an id of one of these types is not anonymous."""
+
+
+_Declared = TypeVar("_Declared", Trait, Audience)
 
 
 class Computation(Struct, frozen=True):
@@ -89,7 +94,7 @@ def compile_computations(topology: Topology) -> tuple[Computations, list[Problem
         *((f"audiences[{number}]", audience) for number, audience in enumerate(topology.audiences)),
     ]
     for path, computation in declared:
-        entry = _entry(f"{path}.definition", computation)
+        entry = _entry(f"{path}.{'definition' if computation.where is None else 'where'}", computation)
         if isinstance(entry, Problem):
             problems.append(entry)
         else:
@@ -122,13 +127,37 @@ def due_at(computations: Computations, due: Iterable[str]) -> tuple[Computation,
 
 
 def _entry(path: str, declared: Trait | Audience) -> _Entry | Problem:
-    definition = parse_definition(declared.definition, path)
+    definition = definition_in(declared, path)
     if isinstance(definition, Problem):
         return definition
     body = _body(definition, path, is_audience=isinstance(declared, Audience))
     if isinstance(body, Problem):
         return body
     return _Entry(path=path, declared=declared, body=body, reads=tuple(sorted(trait_keys_of(body))))
+
+
+def definition_in(declared: Trait | Audience, path: str) -> Definition | Problem:
+    """What a trait or audience says, from whichever form it is written in."""
+    if declared.where is not None:
+        return read_form(declared.where, path)
+    assert declared.definition is not None, path  # a topology has one of both
+    return parse_definition(declared.definition, path)
+
+
+def spelled(topology: Topology) -> Topology:
+    """The same topology with every definition as its canonical text; those that are wrong stay as they are.
+
+    So neither the layout of a text nor the form makes another version.
+    """
+
+    def spelled_out(declared: _Declared) -> _Declared:
+        definition = definition_in(declared, "")
+        if isinstance(definition, Problem):
+            return declared
+        return declared.model_copy(update={"definition": format_definition(definition), "where": None})
+
+    traits, audiences = map(spelled_out, topology.traits), map(spelled_out, topology.audiences)
+    return topology.model_copy(update={"traits": tuple(traits), "audiences": tuple(audiences)})
 
 
 def _body(definition: Definition, path: str, *, is_audience: bool) -> Node | Problem:

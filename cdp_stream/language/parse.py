@@ -58,6 +58,7 @@ from cdp_stream.language.nodes import (
     reductions_of,
     tests_of,
 )
+from cdp_stream.language.printer import format_node
 from cdp_stream.model.time import Duration
 
 PRIMARY_EXPRESSIONS_MAX: Final = 50
@@ -71,7 +72,7 @@ FILTERS: Final = ("where", "within", "between", "expires_after")
 MODE_MINIMUM: Final = 2
 """How often a value must be seen to be the most frequent one, unless the definition says so."""
 MINIMUM_MAX: Final = 1_000_000
-_COMPARATORS: Final[dict[str, Operator]] = {
+COMPARATORS: Final[dict[str, Operator]] = {
     "equals": "=",
     "differs": "!=",
     "less_than": "<",
@@ -79,14 +80,14 @@ _COMPARATORS: Final[dict[str, Operator]] = {
     "greater_than": ">",
     "at_least": ">=",
 }
-_TEXT_TESTS: Final[tuple[TextOperator, ...]] = ("contains", "omits", "starts_with", "ends_with")
-_DATE_TESTS: Final[tuple[DateOperator, ...]] = ("before_date", "after_date")
-_SPAN_TESTS: Final[tuple[SpanOperator, ...]] = ("within_last", "within_next", "before_last", "after_next")
-_TESTS: Final = (*_COMPARATORS, *_TEXT_TESTS, "one_of", "none_of", *_DATE_TESTS, *_SPAN_TESTS, "exists", "absent")
-_OPERATORS: Final = tuple(_COMPARATORS.values())
+TEXT_TESTS: Final[tuple[TextOperator, ...]] = ("contains", "omits", "starts_with", "ends_with")
+DATE_TESTS: Final[tuple[DateOperator, ...]] = ("before_date", "after_date")
+SPAN_TESTS: Final[tuple[SpanOperator, ...]] = ("within_last", "within_next", "before_last", "after_next")
+_TESTS: Final = (*COMPARATORS, *TEXT_TESTS, "one_of", "none_of", *DATE_TESTS, *SPAN_TESTS, "exists", "absent")
+_OPERATORS: Final = tuple(COMPARATORS.values())
 _FUNCTIONS: Final = ("event", "trait", "property", "context")
 _SUPPORTED: Final = (*_FUNCTIONS, *FILTERS, *REDUCERS, *_TESTS)
-_VALUE_TYPES: Final[dict[str, tuple[ValueType, ...]]] = {
+VALUE_TYPES: Final[dict[str, tuple[ValueType, ...]]] = {
     "min": ("string", "number"),
     "max": ("string", "number"),
     "mode": ("string", "number", "array"),
@@ -140,6 +141,18 @@ def parse_definition(text: str, path: str) -> Definition | Problem:
         return _syntax_problem(error, text, path)
     except Refused as refused:
         return Problem(path, str(refused), refused.suggestion)
+    return _within_limits(body, path)
+
+
+def definition_of(body: Node, path: str) -> Definition | Problem:
+    """What was not read from a text as a definition, held to the same limits."""
+    length = len(format_node(body))
+    if length > DEFINITION_LENGTH_MAX:
+        return Problem(path, f"as a text this has {length} characters; at most {DEFINITION_LENGTH_MAX} are allowed")
+    return _within_limits(body, path)
+
+
+def _within_limits(body: Node, path: str) -> Definition | Problem:
     count = primary_expressions(body)
     if count > PRIMARY_EXPRESSIONS_MAX:
         message = f"the definition has {count} primary expressions; at most {PRIMARY_EXPRESSIONS_MAX} are allowed"
@@ -325,15 +338,15 @@ def _tested(value: Scalar, name: Token, arguments: list[Any], place: _Place) -> 
         return Exists(value, negated=name == "absent")
     if name in ("one_of", "none_of"):
         return Membership(value, _options(name, arguments, place), negated=name == "none_of")
-    if name in _TEXT_TESTS:
+    if name in TEXT_TESTS:
         return TextTest(value, cast("TextOperator", str(name)), _options(name, arguments, place))
     if len(arguments) != 1:
         raise Refused(name, f"{name}() takes one value, not {len(arguments)}")
-    if name in _DATE_TESTS:
+    if name in DATE_TESTS:
         return DateTest(value, cast("DateOperator", str(name)), date_argument(name, arguments))
-    if name in _SPAN_TESTS:
+    if name in SPAN_TESTS:
         return SpanTest(value, cast("SpanOperator", str(name)), span_of(name, arguments[0]))
-    return Comparison(value, _COMPARATORS[name], _scalar(arguments[0], place))
+    return Comparison(value, COMPARATORS[name], _scalar(arguments[0], place))
 
 
 def _options(name: Token, arguments: list[Any], place: _Place) -> tuple[Scalar, ...]:
@@ -344,7 +357,7 @@ def _options(name: Token, arguments: list[Any], place: _Place) -> tuple[Scalar, 
         raise Refused(name, f"{name}() takes one value or more", f"{name}('…', '…')")
     options = tuple(_scalar(argument, place) for argument in arguments)
     for option, argument in zip(options, arguments, strict=True):
-        if name in _TEXT_TESTS and isinstance(option, Literal) and not isinstance(option.value, str):
+        if name in TEXT_TESTS and isinstance(option, Literal) and not isinstance(option.value, str):
             raise Refused(argument, f"{name}() takes texts in quotes", f"{name}('…', '…')")
         if isinstance(option, Reduction):
             raise Refused(argument, f"{name}() takes constants, trait() and property()")
@@ -420,7 +433,7 @@ def _minimum(argument: Any) -> int:
 
 
 def _value_type(name: Token, word: Token) -> ValueType:
-    allowed = _VALUE_TYPES.get(str(name), ())
+    allowed = VALUE_TYPES.get(str(name), ())
     if str(word) not in allowed:
         hint = f"it knows: {', '.join(f'as {known}' for known in allowed)}" if allowed else None
         raise Refused(word, f"{name}() cannot be taken 'as {word}'", hint)

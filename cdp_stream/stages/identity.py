@@ -11,7 +11,7 @@ import msgspec
 import orjson
 from msgspec import Struct, field
 
-from cdp_stream.config.topology import Topology, canonical, topology_version
+from cdp_stream.config.topology import Topology, canonical
 from cdp_stream.errors import LogContradiction, TopologyError
 from cdp_stream.intake.dead_letter import dead_letter_record
 from cdp_stream.intake.decode import decode
@@ -412,8 +412,7 @@ def entry_hash(raw: bytes) -> str:
 
 def first_topology(topology: CompiledTopology, clock: Instant) -> Control:
     """The control that puts a space's first topology in force."""
-    version = topology_version(topology.topology)
-    return Control(clock=clock, control="apply", id=f"first-{version}", topology=canonical(topology.topology))
+    return Control(clock=clock, control="apply", id=f"first-{topology.version}", topology=canonical(topology.topology))
 
 
 def apply_control(topology: CompiledTopology, based_on: str, end: int, clock: Instant) -> Control:

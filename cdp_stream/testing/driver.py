@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from cdp_stream.config.load import load_topology
-from cdp_stream.config.topology import Topology, parse_topology, topology_version
+from cdp_stream.config.topology import Topology, parse_topology
 from cdp_stream.errors import UsageError
 from cdp_stream.model.event import RawRecord
 from cdp_stream.model.ids import Collection, SourceRef
@@ -99,9 +99,10 @@ class TopologyDriver:
         self._flush()
         based_on = self._space.identity.barrier.topology_version
         self._topology = _topology(topology)
-        proposed = first_topology(compile_topology(self._topology), self._clock)
+        compiled = compile_topology(self._topology)
+        proposed = first_topology(compiled, self._clock)
         number = self._space.next_offset
-        identity = f"driver-{number}-{topology_version(self._topology)}"
+        identity = f"driver-{number}-{compiled.version}"
         self._entry(
             Control(clock=self._clock, control="apply", id=identity, based_on=based_on, topology=proposed.topology)
         )

@@ -250,10 +250,6 @@ def test_a_problem_names_its_path_the_wrong_value_and_the_nearest_right_one(data
             small(audiences=[audience(historical="30d")]),
             "audiences[0].historical: 'historical: 30d' is not supported yet",
         ),
-        (
-            small(audiences=[audience(where={"all": []})]),
-            "audiences[0].where: 'where' is not supported yet; write the rule as 'definition'",
-        ),
     ],
 )
 def test_what_later_versions_bring_is_refused_by_name(data: Any, expected: str) -> None:

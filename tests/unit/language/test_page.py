@@ -20,7 +20,8 @@ GRAMMAR = Lark(PAGE.partition("```lark\n")[2].partition("```")[0], parser="earle
 
 
 def test_every_example_of_the_page_parses() -> None:
-    examples = [line for block in re.findall(r"```\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines() if line]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    examples = [line for kind, block in blocks if not kind for line in block.splitlines() if line]
     assert 5 == len(examples)
     assert [] == [found for found in (parse_definition(line, line) for line in examples) if isinstance(found, Problem)]
 
