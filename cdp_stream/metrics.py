@@ -91,7 +91,17 @@ TABLE: Final[tuple[MetricRow, ...]] = (
         "counter",
         "cdp_state_limits_total",
         ("kind",),
-        "Events that met a trait's state at its limit, where it keeps a part only (docs/traits.md)",
+        "Events that met a trait's state, or the retained history, at its limit (docs/traits.md, docs/backfill.md)",
+    ),
+    MetricRow(
+        "counter", "cdp_backfill_profiles_total", (), "Profiles evaluated because a topology version came into force"
+    ),
+    MetricRow("counter", "cdp_backfill_events_total", (), "Past events folded anew for what such a version computes"),
+    MetricRow(
+        "gauge",
+        "cdp_backfill_progress",
+        ("partition",),
+        "Share of a partition's profiles that the topology version coming into force has passed; 1 when none is",
     ),
     MetricRow("gauge", "cdp_audience_size", ("audience", "partition"), "Members of an audience in a partition"),
     MetricRow("counter", "cdp_destination_messages_total", ("destination",), "Messages to a destination"),
@@ -238,6 +248,8 @@ class ProfileMetrics:
                     size.inc(count if change == "entered" else -count)
                 case ("due",):
                     metrics["cdp_due_times_total"].inc(count)
+                case ("backfill", of):
+                    metrics[f"cdp_backfill_{of}_total"].inc(count)
                 case ("limit", kind):
                     metrics["cdp_state_limits_total"].labels(kind).inc(count)
                 case ("destination", name):
@@ -252,6 +264,10 @@ class ProfileMetrics:
         """The partition is another worker's: what it holds is told there."""
         for name in ("cdp_audience_size", "cdp_state_bytes", "cdp_parked_profiles", "cdp_stage_lag_messages"):
             self._metrics[name].remove_by_labels({"partition": str(partition)})
+
+    def backfill(self, partition: int, progress: float) -> None:
+        """How far a topology version that is coming into force is."""
+        self._metrics["cdp_backfill_progress"].labels(str(partition)).set(progress)
 
     def state(self, partition: int, size_bytes: int, parked: int, lag_messages: int) -> None:
         """Size of the state, profiles that wait, messages not done yet."""

@@ -16,7 +16,7 @@ a window's edge is passed at an instant of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -35,7 +35,15 @@ from cdp_stream.destinations.route import (
 from cdp_stream.errors import TopologyError
 from cdp_stream.identity.resolve import resolve_event as resolve_identity
 from cdp_stream.identity.rules import IdentityRules, compile_rules
-from cdp_stream.language.computations import Computation, Computations, affected, compile_computations, due_at, spelled
+from cdp_stream.language.computations import (
+    Computation,
+    Computations,
+    affected,
+    backfilled,
+    compile_computations,
+    due_at,
+    spelled,
+)
 from cdp_stream.language.values import same
 from cdp_stream.model.change import Absorbed, Absorbs, NewExternalId, ProfileEvent
 from cdp_stream.model.event import Event
@@ -44,14 +52,16 @@ from cdp_stream.model.ids import USERS, ProfileId
 from cdp_stream.model.profile import (
     AudienceChange,
     Cause,
+    CustomTrait,
     KnownId,
     Output,
+    PastEvent,
     ProfileState,
     ProfileUpdate,
     TraitChange,
 )
 from cdp_stream.model.time import Duration, Instant
-from cdp_stream.traits.fold import fold_custom, fold_states, merge_custom, merge_states, prune_states
+from cdp_stream.traits.fold import fold_custom, fold_states, merge_custom, merge_states, prune_states, refold
 from cdp_stream.traits.kinds import kind_of
 
 
@@ -65,11 +75,27 @@ class CompiledTopology(Struct, frozen=True):
     identity: IdentityRules
     computations: Computations
     routes: Routes
+    retention: Retention
+    context_keys: tuple[str, ...]
+    """Outermost keys of an event's context that definitions read or the history keeps."""
+    since: dict[str, Instant]
 
 
-def compile_topology(topology: Topology, file: str = "topology") -> CompiledTopology:
-    """Compile rules, definitions and routes. Raises TopologyError with every problem in the definitions."""
-    computations, problems = compile_computations(topology)
+class Retention(Struct, frozen=True):
+    """Which of a profile's events are kept: how many, and for how long after they came."""
+
+    events: int
+    duration: Duration
+
+
+def compile_topology(
+    topology: Topology, file: str = "topology", since: Mapping[str, Instant] | None = None
+) -> CompiledTopology:
+    """Compile rules, definitions and routes. Raises TopologyError with every problem in the definitions.
+
+    `since`: from which event time on the events of an audience count, by its key (`historical`), as the log has it.
+    """
+    computations, problems = compile_computations(topology, since)
     if problems:
         raise TopologyError(file, problems)
     topology = spelled(topology)
@@ -81,6 +107,9 @@ def compile_topology(topology: Topology, file: str = "topology") -> CompiledTopo
         identity=compile_rules(topology.space, topology.identity),
         computations=computations,
         routes=compile_routes(topology),
+        retention=Retention(topology.retain.events, topology.retain.duration),
+        context_keys=tuple(sorted({*computations.context_keys, *topology.retain.context})),
+        since=dict(since or {}),
     )
 
 
@@ -200,9 +229,66 @@ def fire_due(profile: ProfileState, instant: Instant, topology: CompiledTopology
     return _settle(profile, aged, topology, cause, [], _Occasion(instant, only))
 
 
-def reconsider(profile: ProfileState, topology: CompiledTopology, cause: Cause) -> ProfileUpdate:
-    """Evaluate everything under a topology version that has come into force, and say what is to be told."""
-    return _settle(profile, profile, topology, cause, [], _Occasion(cause.now))
+def past_matters(before: CompiledTopology, after: CompiledTopology) -> bool:
+    """Does a version that follows another one compute anything that was not computed before?"""
+    return bool(backfilled(before.computations, after.computations).aggregations_by_event)
+
+
+def reconsider(
+    profile: ProfileState,
+    before: CompiledTopology,
+    topology: CompiledTopology,
+    cause: Cause,
+    past: Iterable[PastEvent] = (),
+) -> ProfileUpdate:
+    """Evaluate everything under a topology version that has come into force after `before`, and say what is to be told.
+
+    What was not computed so far is computed from the profile's `past`. Traits and audiences that are declared no more
+    leave their last value as a custom trait ("computed-traits", "custom-traits"): nobody exits, and nothing is told but
+    that trait.
+    """
+    if profile.collection != USERS:
+        return ProfileUpdate(profile)
+    computations = topology.computations
+    kept = before.computations.aggregation_keys & computations.aggregation_keys
+    states = {key: state for key, state in profile.states.items() if key in kept}
+    states = refold(states, past, backfilled(before.computations, computations), cause.now)
+    left, outputs = _without_undeclared(msgspec.structs.replace(profile, states=states), computations, cause)
+    return _settle(left, left, topology, cause, outputs, _Occasion(cause.now))
+
+
+def _without_undeclared(
+    profile: ProfileState, computations: Computations, cause: Cause
+) -> tuple[ProfileState, list[Output]]:
+    """The profile with the last values of what is declared no more as custom traits, and what is told of that."""
+    values = {**profile.computed, **profile.memberships}
+    gone = sorted(values.keys() - {*computations.trait_keys, *computations.audience_keys})
+    if not gone:
+        return profile, []
+    custom = dict(profile.custom)
+    outputs: list[Output] = []
+    for key in gone:
+        trait, present = CustomTrait(values[key], cause.now, ""), custom.get(key)
+        if trait.value is None or (present is not None and (present.time, present.message_id) > (cause.now, "")):
+            continue
+        custom[key] = trait
+        was = None if present is None else present.value
+        if not same(trait.value, was):
+            outputs.append(_custom_change(profile, key, trait.value, was, cause))
+    left = msgspec.structs.replace(
+        profile,
+        custom=custom,
+        computed={key: value for key, value in profile.computed.items() if key not in gone},
+        memberships={key: member for key, member in profile.memberships.items() if key not in gone},
+        open=_without(profile.open, gone),
+        told=_without(profile.told, gone),
+    )
+    return left, outputs
+
+
+def _without(heard: dict[str, dict[str, Any]], gone: Collection[str]) -> dict[str, dict[str, Any]]:
+    left = {name: {key: value for key, value in keys.items() if key not in gone} for name, keys in heard.items()}
+    return {name: keys for name, keys in left.items() if keys}
 
 
 def leave_profile(profile: ProfileState, into: ProfileId, cause: Cause) -> ProfileUpdate:

@@ -60,12 +60,20 @@ def status_lines(found: dict[str, Any]) -> list[str]:
     lines += [
         f"profiles   {part['partition']}: changes {_lag(part['changes'])}; shipments {_lag(part['shipments'])}"
         + (f"; {part['parked']} waiting" if part["parked"] else "")
+        + _backfill(part["backfill"])
         for part in found["profiles"]
     ]
     counted = ", ".join(f"{reason} {count}" for reason, count in letters["by_reason"].items()) or "none"
     of_latest = f" (of the latest {letters['counted']})" if letters["earlier"] else ""
     lines.append(f"dead       {counted}{of_latest}" + (f"; last at {letters['last']}" if letters["last"] else ""))
     return lines
+
+
+def _backfill(backfill: dict[str, Any] | None) -> str:
+    if backfill is None:
+        return ""
+    share, count = backfill["progress"], _count(backfill["profiles"], "profile")
+    return f"; backfill for {backfill['to']} at {share:.0%}, {count} done"
 
 
 def _lag(place: dict[str, Any]) -> str:

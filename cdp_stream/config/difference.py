@@ -33,6 +33,7 @@ def differences(before: Topology, after: Topology) -> list[Difference]:
     found += _identity(old["identity"], new["identity"])
     for section, name in _AFTER_IDENTITY.items():
         found += _list(section, old[section], new[section], name)
+    found += _values("retain.", old["retain"], new["retain"])
     return found + _values("", {"partitions": old["partitions"]}, {"partitions": new["partitions"]})
 
 

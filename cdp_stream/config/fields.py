@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     PlainSerializer,
+    PlainValidator,
     PrivateAttr,
     SecretStr,
     StrictBool,
@@ -165,6 +166,27 @@ DurationText = Annotated[
     PlainSerializer(format_duration, return_type=str),
 ]
 """Written `7d`, held in milliseconds."""
+
+
+def _read_historical(value: Any) -> Any:
+    if isinstance(value, Filled) and value in ("true", "false"):
+        return value == "true"
+    if isinstance(value, bool):
+        return value
+    duration = _read_duration(value) if isinstance(value, str) else None
+    if duration is None or not 0 < duration <= DURATION_MS_MAX:
+        raise PydanticCustomError("historical", "should be true, false, or how far back: 30d, 12h")
+    return duration
+
+
+Historical = Annotated[
+    Any,
+    PlainValidator(
+        _read_historical, json_schema_input_type=bool | Annotated[str, Field(pattern=r"^\d{1,9}(ms|s|m|h|d)$")]
+    ),
+    PlainSerializer(lambda given: given if isinstance(given, bool) else format_duration(given)),
+]
+"""True, False, or a duration: written `90d`, held in milliseconds."""
 SpaceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}$")]

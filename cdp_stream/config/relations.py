@@ -12,7 +12,6 @@ from cdp_stream.config.places import entries_of, texts_of, twice
 from cdp_stream.errors import Problem
 
 _LATER: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
-    "audiences": {"historical": (True,)},
     "destinations": {
         "kind": ("event",),
         "sync_every": (None,),
@@ -21,7 +20,7 @@ _LATER: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
 """Keys of list entries that are known and not supported yet, each with the values that ask for nothing."""
 _ONLY_LATER_VALUES: Final = {"kind": ("list",)}
 """Of these keys only the named values are of a later version; any other value is simply wrong."""
-_KEPT: Final = frozenset({"kind", "historical"})
+_KEPT: Final = frozenset({"kind"})
 
 _INTERNAL_TOPICS: Final = (
     "identity-log",

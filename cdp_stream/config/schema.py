@@ -19,6 +19,7 @@ from cdp_stream.config.topology import (
     BlockedValue,
     Identifier,
     Identity,
+    Retain,
     Source,
     Topology,
     Trait,
@@ -71,6 +72,7 @@ This page is made from the models by `cdp-stream schema --docs docs/topology.md`
         ("`traits[]`", Trait),
         ("`audiences[]`", Audience),
         ("`where`: definitions in YAML", Form),
+        ("`retain`", Retain),
         ("`destinations[]`", Destination),
         ("`destinations[].id_sync[]`", SyncedId),
     ),
@@ -129,7 +131,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         text = "required"
     elif default is PydanticUndefined:
-        text = "all defaults" if field.annotation is Identity else "see meaning"
+        text = "all defaults" if field.annotation in (Identity, Retain) else "see meaning"
     elif default is None or default in ((), {}):
         text = "none"
     elif isinstance(default, BaseModel):
@@ -138,7 +140,7 @@ def _default(field: FieldInfo) -> str:
         text = "`suggested`"
     elif isinstance(default, tuple) and isinstance(default[0], Identifier):
         text = ", ".join(f"`{identifier.type}`" for identifier in default)
-    elif field is Identity.model_fields["dedupe_horizon"]:
+    elif field in (Identity.model_fields["dedupe_horizon"], Retain.model_fields["duration"]):
         text = f"`{format_duration(default)}`"
     else:
         text = f"`{_plain(default)}`"

@@ -17,6 +17,7 @@ from cdp_stream.config.fields import (
     Count,
     DurationText,
     Exact,
+    Historical,
     IdentifierType,
     Key,
     Label,
@@ -235,14 +236,38 @@ class Audience(Part):
     include_anonymous: Switch = Field(
         default=False, description="Whether profiles with anonymous ids only may be members.", examples=[True]
     )
-    historical: Literal[True] = Field(
-        default=True, description="Whether events from before the audience was declared count.", examples=[True]
+    historical: Historical = Field(
+        default=True,
+        description="Whether events count that happened before the audience was declared or edited: all that are "
+        "retained (`true`), none (`false`), or those of this long before. Traits count as they are in any case.",
+        examples=[False, "90d"],
     )
     destinations: tuple[Name, ...] = Field(
         default=(),
         max_length=ITEMS_MAX,
         description="Names of the destinations that are told of it.",
         examples=[["crm"]],
+    )
+
+
+class Retain(Part):
+    """Which of a profile's events are kept for traits and audiences that are declared later (backfill.md)."""
+
+    duration: DurationText = Field(
+        default=1_095 * DAY_MS, description="How long an event is kept after it came, in stream time.", examples=["90d"]
+    )
+    events: Count = Field(
+        default=10_000,
+        ge=0,
+        le=100_000,
+        description="How many events of a profile are kept, of whatever type; 0 keeps none.",
+        examples=[1000],
+    )
+    context: tuple[Label, ...] = Field(
+        default=(),
+        max_length=20,
+        description="Parts of the context that are kept, too, beside those that definitions in force read.",
+        examples=[["page", "campaign"]],
     )
 
 
@@ -276,6 +301,11 @@ class Topology(Part):
     )
     destinations: Annotated[tuple[Destination, ...], _Items] = Field(
         default=(), description="Topics that are told.", examples=[[{"name": "crm", "topic": "ecommerce.dest.crm"}]]
+    )
+    retain: Retain = Field(
+        default_factory=lambda: Retain.model_validate({}),
+        description="Which events are kept for traits and audiences that are declared later.",
+        examples=[{"duration": "90d", "events": 1000}],
     )
     partitions: Count = Field(
         default=8,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from graphlib import TopologicalSorter
 from typing import Any, Final, TypeVar
 
+import msgspec
 from msgspec import Struct, field
 
 from cdp_stream.config.topology import Audience, Topology, Trait
@@ -26,6 +27,7 @@ from cdp_stream.language.parse import parse_definition
 from cdp_stream.language.printer import format_definition
 from cdp_stream.language.readers import Compiler
 from cdp_stream.language.scope import Scope
+from cdp_stream.model.time import Instant
 
 IDENTIFIED_TYPES: Final = frozenset(["user_id", "email", "android.idfa", "ios.idfa"])
 """A profile with an id of one of these types is not anonymous."""
@@ -55,6 +57,8 @@ class Computations(Struct, frozen=True):
     """As declared."""
     order: tuple[Computation, ...]
     aggregations_by_event: dict[str, tuple[Aggregation, ...]]
+    aggregation_keys: frozenset[str] = frozenset()
+    """All that is kept of a profile's events, by the key of its state."""
     touched_by_event: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Event name to places in `order` that can change with it, also through others."""
     touched_by_custom: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -85,8 +89,13 @@ class _Entry(Struct, frozen=True):
         return isinstance(self.declared, Audience)
 
 
-def compile_computations(topology: Topology) -> tuple[Computations, list[Problem]]:
-    """The plan, and what is wrong in the definitions; with problems, the plan holds only what is right."""
+def compile_computations(
+    topology: Topology, since: Mapping[str, Instant] | None = None
+) -> tuple[Computations, list[Problem]]:
+    """The plan, and what is wrong in the definitions; with problems, the plan holds only what is right.
+
+    `since`: from which event time on the events of an audience count, by its key; all of them where it is not named.
+    """
     entries: list[_Entry] = []
     problems: list[Problem] = []
     declared: list[tuple[str, Trait | Audience]] = [
@@ -101,7 +110,7 @@ def compile_computations(topology: Topology) -> tuple[Computations, list[Problem
             entries.append(entry)
     circular = _circular(entries)
     problems.extend(_cycle_problem(entry) for entry in entries if entry.key in circular)
-    return _plan([entry for entry in entries if entry.key not in circular]), problems
+    return _plan([entry for entry in entries if entry.key not in circular], since or {}), problems
 
 
 def affected(
@@ -116,6 +125,16 @@ def affected(
     if not IDENTIFIED_TYPES.isdisjoint(new_types):
         places.update(computations.touched_by_identity)
     return tuple(computations.order[place] for place in sorted(places))
+
+
+def backfilled(before: Computations, after: Computations) -> Computations:
+    """Of the later plan, what must be computed anew from past events: aggregations that were not kept so far."""
+    kept = before.aggregation_keys
+    missing = {
+        event: tuple(aggregation for aggregation in aggregations if aggregation.key not in kept)
+        for event, aggregations in after.aggregations_by_event.items()
+    }
+    return msgspec.structs.replace(after, aggregations_by_event={event: new for event, new in missing.items() if new})
 
 
 def due_at(computations: Computations, due: Iterable[str]) -> tuple[Computation, ...]:
@@ -195,13 +214,15 @@ def _cycle_problem(entry: _Entry) -> Problem:
     return Problem(entry.path, f"The {what} would create a cycle by referencing another {what}")
 
 
-def _plan(entries: list[_Entry]) -> Computations:
+def _plan(entries: list[_Entry], since: Mapping[str, Instant]) -> Computations:
     by_key = {entry.key: entry for entry in entries}
     reads = {entry.key: [key for key in entry.reads if key in by_key] for entry in entries}
     order = [by_key[key] for key in TopologicalSorter(reads).static_order()]
     audience_keys = tuple(entry.key for entry in entries if entry.is_audience)
     trait_keys = tuple(entry.key for entry in entries if not entry.is_audience)
-    computations = {entry.key: _computation(entry, trait_keys, audience_keys) for entry in entries}
+    computations = {
+        entry.key: _computation(entry, trait_keys, audience_keys, since.get(entry.key)) for entry in entries
+    }
     aggregations = {it.key: it for entry in entries for it in computations[entry.key].aggregations}
     by_event: dict[str, tuple[Aggregation, ...]] = {}
     for aggregation in aggregations.values():
@@ -221,6 +242,7 @@ def _plan(entries: list[_Entry]) -> Computations:
         audience_keys=audience_keys,
         order=tuple(computations[entry.key] for entry in order),
         aggregations_by_event=by_event,
+        aggregation_keys=frozenset(aggregations),
         touched_by_event={
             event: touched(
                 key for key, it in computations.items() if any(used.event == event for used in it.aggregations)
@@ -237,8 +259,10 @@ def _plan(entries: list[_Entry]) -> Computations:
     )
 
 
-def _computation(entry: _Entry, trait_keys: Iterable[str], audience_keys: Iterable[str]) -> Computation:
-    compiler = Compiler(frozenset(trait_keys), frozenset(audience_keys))
+def _computation(
+    entry: _Entry, trait_keys: Iterable[str], audience_keys: Iterable[str], since: Instant | None
+) -> Computation:
+    compiler = Compiler(frozenset(trait_keys), frozenset(audience_keys), since)
     body = entry.body
     value: Callable[[Scope], Any]
     if isinstance(body, Scalar):

@@ -70,6 +70,8 @@ class TopologyApplied(Change, frozen=True, kw_only=True, tag="topology", omit_de
     version: str
     topology: Any
     """The canonical form, as plain JSON values."""
+    since: dict[str, Instant] = {}
+    """Keys of audiences without all of history, and from which event time on theirs begins."""
 
 
 class Clock(Change, frozen=True, kw_only=True, tag="clock", omit_defaults=True):

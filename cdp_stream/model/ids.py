@@ -59,6 +59,15 @@ def profile_id_for(space: str, collection: Collection, message_id: str, source: 
     return ProfileId("use_" + base62(derive("profile", space, collection, message_id, place)))
 
 
+def share_before(profile_id: str) -> float:
+    """About which share of all possible profile ids comes before this one; 0 for no id."""
+    digits = profile_id.removeprefix("use_")[:4]
+    share = 0.0
+    for digit in reversed(digits):
+        share = (share + _BASE62.index(digit)) / len(_BASE62)
+    return share
+
+
 def derived_message_id(source: SourceRef) -> str:
     """The message id of an event that carries none: its place in the log.
 

@@ -10,6 +10,18 @@ from cdp_stream.model.ids import Collection, ProfileId
 from cdp_stream.model.time import Instant
 
 
+class PastEvent(Struct, frozen=True, array_like=True):
+    """One event of a profile's history. Of events that are not retained, only the message id is there."""
+
+    message_id: str
+    now: Instant = 0
+    """Stream time when it came."""
+    time: Instant = 0
+    name: str | None = None
+    properties: Any = None
+    context: Any = None
+
+
 class KnownId(Struct, frozen=True, array_like=True):
     """An external id of the profile, since when (event time)."""
 

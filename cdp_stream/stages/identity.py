@@ -8,7 +8,6 @@ from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
-import orjson
 from msgspec import Struct, field
 
 from cdp_stream.config.topology import Topology, canonical
@@ -18,7 +17,7 @@ from cdp_stream.intake.decode import decode
 from cdp_stream.model.change import Clock, ProfileChange, TopologyApplied
 from cdp_stream.model.event import DeadLetter, Event, RawRecord
 from cdp_stream.model.graph import Decision
-from cdp_stream.model.ids import SourceRef
+from cdp_stream.model.ids import SourceRef, base62, derive
 from cdp_stream.model.ports import Store
 from cdp_stream.model.time import Instant, format_instant
 from cdp_stream.pipeline import CompiledTopology, changes_of, compile_topology, resolve_event
@@ -37,9 +36,20 @@ from cdp_stream.stages.state_format import decode_barrier, stamp
 
 BARRIER_KEY: Final = b"barrier"
 _TOPOLOGY: Final = b"t"
+_DECLARED_DIGITS: Final = 12
 NO_IDENTIFIERS: Final = "No matching identifiers on event"
 CONTROL_IDS_MAX: Final = 1_000
 """How many ids of controls are remembered, so that a repeat is known."""
+
+
+class StoredVersion(Struct, frozen=True):
+    """A topology version in the state: its canonical form, and from when on which audiences count events."""
+
+    topology: dict[str, Any]
+    since: dict[str, Instant]
+
+
+_decode_version = msgspec.json.Decoder(StoredVersion).decode
 
 
 class SourcePosition(Struct, frozen=True, array_like=True):
@@ -65,6 +75,10 @@ class IdentityBarrier(Struct, kw_only=True):
     """Offset of the control that put it in force: where its text can be read by anyone, without the state."""
     destinations: dict[str, str] = field(default_factory=dict)
     """Topics of all destinations that were ever in force, by name: parked records are played with their own version."""
+    declared: dict[str, Instant] = field(default_factory=dict)
+    """Stream time when each audience without all of history was declared: by its key and a hash of what it says."""
+    retired: list[str] = field(default_factory=list)
+    """Keys of traits and audiences that are declared no more; they are never used again."""
     controls: list[str] = field(default_factory=list)
     previous: list[int] = field(default_factory=list)
     """Offset of the last message to each partition of profile changes."""
@@ -131,8 +145,8 @@ class IdentityStage:
         """Decide by this topology from now on."""
         self.topology = topology
         self.short_cut = None
-        # The short cut passes over the context, which some definitions read.
-        if self._make_short_cut is not None and not topology.computations.context_keys:
+        # The short cut passes over the context, which some definitions read, or the history keeps.
+        if self._make_short_cut is not None and not topology.context_keys:
             self.short_cut = self._make_short_cut(
                 topology.identity, self.graph, topology.dedupe_horizon, self.partitions
             )
@@ -162,12 +176,14 @@ def load_topology_version(store: Store, version: str) -> CompiledTopology:
     raw = store.get(_TOPOLOGY + version.encode())
     if raw is None:
         raise LogContradiction(f"topology version {version} is not in the state")
-    return compile_topology(Topology.from_canonical(orjson.loads(raw)))
+    stored = _decode_version(raw)
+    return compile_topology(Topology.from_canonical(stored.topology), since=stored.since)
 
 
 def topology_write(topology: CompiledTopology) -> tuple[bytes, bytes]:
     """The state's pair for a topology version."""
-    return _TOPOLOGY + topology.version.encode(), orjson.dumps(canonical(topology.topology))
+    stored = StoredVersion(canonical(topology.topology), topology.since)
+    return _TOPOLOGY + topology.version.encode(), msgspec.json.encode(stored)
 
 
 class _Work:
@@ -259,7 +275,7 @@ class _Work:
             self._dead_letter(number, record, DeadLetter("no_identifiers", None, NO_IDENTIFIERS))
             return
         self.tally["event", event.type] += 1
-        for change in changes_of(event, outcome, self.index, number, now, topology.computations.context_keys):
+        for change in changes_of(event, outcome, self.index, number, now, topology.context_keys):
             self._put(partition_of(change.profile_id, self.stage.partitions), change)
         self._observe("resolved", record, (event, outcome))
 
@@ -342,10 +358,17 @@ class _Work:
                 was, wanted = getattr(now, name), getattr(proposed.topology, name)
                 if was != wanted:
                     return f"refused: {name} is {was} for the life of the space and cannot become {wanted}"
+            return _key_used_again(now, proposed.topology, self.barrier.retired)
         return None
 
     def _put_in_force(self, topology: CompiledTopology) -> None:
         barrier = self.barrier
+        if self.stage.topology is not None:
+            gone = _keys(self.stage.topology.topology).keys() - _keys(topology.topology).keys()
+            barrier.retired = [*barrier.retired, *sorted(gone)]
+        since = self._since(topology.topology)
+        if since:
+            topology = compile_topology(topology.topology, since=since)
         self.stage.put_in_force(topology)
         barrier.topology_version = topology.version
         barrier.topology_entry = self.offset
@@ -356,9 +379,25 @@ class _Work:
         plain = canonical(topology.topology)
         self.everywhere(
             lambda index: TopologyApplied(
-                index=index, record=0, now=barrier.now, version=topology.version, topology=plain
+                index=index, record=0, now=barrier.now, version=topology.version, topology=plain, since=since
             )
         )
+
+    def _since(self, topology: Topology) -> dict[str, Instant]:
+        """From which event time on the events of each audience count that does not want all of history.
+
+        It is reckoned from when the audience was first declared to say what it says: coming back to an earlier version
+        also comes back to its beginning, so that a version always means the same.
+        """
+        since: dict[str, Instant] = {}
+        for audience in topology.audiences:
+            if audience.historical is True:
+                continue
+            about = derive("declared", str(audience.definition), str(audience.historical))
+            name = f"{audience.key}:{base62(about, _DECLARED_DIGITS)}"
+            self.barrier.declared = {name: self.barrier.now, **self.barrier.declared}
+            since[audience.key] = max(0, self.barrier.declared[name] - int(audience.historical))
+        return since
 
     def finish(self, entry: Entry) -> IdentityStep:
         """Close the step: the barrier moves behind the entry."""
@@ -383,6 +422,25 @@ class _Work:
             barrier=msgspec.structs.replace(barrier, sources=sources),
             void=self.void,
         )
+
+
+def _keys(topology: Topology) -> dict[str, str]:
+    """Keys of what is computed, and whether each is a trait's or an audience's."""
+    return {
+        **{trait.key: "a trait" for trait in topology.traits},
+        **{audience.key: "an audience" for audience in topology.audiences},
+    }
+
+
+def _key_used_again(now: Topology, proposed: Topology, retired: Sequence[str]) -> str | None:
+    """Why a proposal's keys are refused: a key means one thing for the life of a space ("using-engage-data")."""
+    was, wanted = _keys(now), _keys(proposed)
+    for key, what in wanted.items():
+        if key in retired:
+            return f"refused: the key '{key}' was removed earlier and is never used again; choose another key"
+        if was.get(key, what) != what:
+            return f"refused: the key '{key}' is that of {was[key]} and is never used for anything else"
+    return None
 
 
 def ledger_row(decision: Decision, seq: str, message_id: str, source: SourceRef | None) -> dict[str, Any]:

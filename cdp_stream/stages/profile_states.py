@@ -8,11 +8,14 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from cdp_stream.model.change import ProfileEvent
 from cdp_stream.model.ids import ProfileId
 from cdp_stream.model.ports import Store
 from cdp_stream.model.profile import ProfileState
 from cdp_stream.model.time import Instant
+from cdp_stream.pipeline import Retention
 from cdp_stream.stages.due_index import DueIndex
+from cdp_stream.stages.history import Entries, cut, history_entry
 
 _PROFILE: Final = b"p"
 _HISTORY: Final = b"h"
@@ -21,10 +24,12 @@ _QUEUE_ENDS: Final = b"w"
 _QUEUE: Final = b"q"
 _PIECE: Final = b"s"
 _CLOCK: Final = b"c"
-HISTORY_MAX: Final = 1_000
-"""How many message ids of a profile's events are kept, the latest by place in the log."""
-_HISTORY_SLACK: Final = 100
-"""After how many additions to one profile its history is cut to the limit, so that cutting is rare."""
+HISTORY_SLACK: Final = 100
+"""After how many additions to one profile its history is cut to its limits, or a tenth of the limit, so that cutting
+is rare."""
+HISTORY_SLACK_SHARE: Final = 10
+_HISTORY_SLACK_BYTES: Final = 4 * 1024
+"""An event of so many bytes counts as one more addition."""
 CACHE_PROFILES_MAX: Final = 100_000
 _NEW_PROFILE_BYTES: Final = 500
 _KEY_BYTES: Final = 50
@@ -113,22 +118,36 @@ class ProfileDraft:
         for key, _ in self._history_pairs(profile_id):
             self._history.setdefault(profile_id, {})[key] = None
 
-    def add_history(self, profile_id: ProfileId, seq: int, message_id: str) -> None:
-        """Remember that an event of this message id belongs to the profile."""
-        self.bytes_pending += len(message_id) + _KEY_BYTES
+    def add_history(self, profile_id: ProfileId, seq: int, event: ProfileEvent, retention: Retention) -> int:
+        """Remember that the event belongs to the profile. Returns how many older ones were let go for want of room."""
+        raw = history_entry(event, retention)
+        self.bytes_pending += len(raw) + _KEY_BYTES
         mine = self._history.setdefault(profile_id, {})
-        mine[_HISTORY + profile_id.encode() + seq.to_bytes(8, "big")] = message_id.encode()
-        added = self._added.get(profile_id, 0) + 1
-        if added >= _HISTORY_SLACK:
-            added = 0
-            for key, _ in self._history_pairs(profile_id)[:-HISTORY_MAX]:
-                mine[key] = None
-        self._added[profile_id] = added
+        mine[_history_key(profile_id, seq)] = raw
+        added = self._added.get(profile_id, 0) + 1 + len(raw) // _HISTORY_SLACK_BYTES
+        if added < max(HISTORY_SLACK, retention.events // HISTORY_SLACK_SHARE):
+            self._added[profile_id] = added
+            return 0
+        return self.put_history(profile_id, self.history(profile_id), retention, event.now)
 
-    def history(self, profile_id: ProfileId) -> list[tuple[int, str]]:
-        """Places in the log and message ids of the profile's latest events, oldest first, at most HISTORY_MAX."""
-        pairs = self._history_pairs(profile_id)
-        return [(int.from_bytes(key[-8:], "big"), value.decode()) for key, value in pairs][-HISTORY_MAX:]
+    def put_history(self, profile_id: ProfileId, entries: Entries, retention: Retention, now: Instant) -> int:
+        """Replace the profile's history by as much of these entries as is to be kept. Returns how many are let go."""
+        self._added[profile_id] = 0
+        kept, let_go = cut(entries, retention, now)
+        after = {_history_key(profile_id, seq): raw for seq, raw in kept}
+        mine = self._history.setdefault(profile_id, {})
+        before = dict(self._history_pairs(profile_id))
+        for key in before.keys() - after.keys():
+            mine[key] = None
+        for key, raw in after.items():
+            if before.get(key) != raw:
+                mine[key] = raw
+                self.bytes_pending += len(raw) + _KEY_BYTES
+        return let_go
+
+    def history(self, profile_id: ProfileId) -> Entries:
+        """The profile's latest events with their places in the log, oldest first."""
+        return [(int.from_bytes(key[-8:], "big"), raw) for key, raw in self._history_pairs(profile_id)]
 
     def is_parked(self, profile_id: ProfileId) -> bool:
         """Does the profile wait for shipments?"""
@@ -248,6 +267,10 @@ class ProfileDraft:
         pairs: dict[bytes, bytes | None] = dict(self._store.scan(_HISTORY + profile_id.encode()))
         pairs.update(self._history.get(profile_id, {}))
         return [(key, value) for key, value in sorted(pairs.items()) if value is not None]
+
+
+def _history_key(profile_id: ProfileId, seq: int) -> bytes:
+    return _HISTORY + profile_id.encode() + seq.to_bytes(8, "big")
 
 
 def _queue_key(profile_id: ProfileId, number: int) -> bytes:

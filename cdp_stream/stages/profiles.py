@@ -32,9 +32,9 @@ from cdp_stream.model.change import (
     ProfileEvent,
     TopologyApplied,
 )
-from cdp_stream.model.ids import ProfileId
+from cdp_stream.model.ids import USERS, ProfileId, share_before
 from cdp_stream.model.ports import Store
-from cdp_stream.model.profile import Cause, ProfileState, ProfileUpdate
+from cdp_stream.model.profile import Cause, PastEvent, ProfileState, ProfileUpdate
 from cdp_stream.model.time import Instant
 from cdp_stream.pipeline import (
     CompiledTopology,
@@ -42,9 +42,11 @@ from cdp_stream.pipeline import (
     compile_topology,
     fire_due,
     leave_profile,
+    past_matters,
     reconsider,
     update_profile,
 )
+from cdp_stream.stages.history import Entries, cut, merged, retained
 from cdp_stream.stages.identity import BARRIER_KEY, load_topology_version, topology_write
 from cdp_stream.stages.profile_states import ProfileDraft
 from cdp_stream.stages.records import SHIPMENTS, OutputRecord, partition_of, seq_number, seq_text
@@ -59,6 +61,8 @@ STEP_BYTES_MAX: Final = 2 * 1024 * 1024
 """A step is cut when it has about so much to send and to write."""
 STEP_UNITS_MAX: Final = 2_000
 """A step is cut when it has fired, played or reconsidered so many times."""
+_PAST_EVENTS_A_UNIT: Final = 4
+"""How many past events, folded anew, count as much as one such time."""
 
 
 class ProfileBarrier(Struct, kw_only=True):
@@ -75,6 +79,10 @@ class ProfileBarrier(Struct, kw_only=True):
     """The `index` of the last of them."""
     reconsidered: str = ""
     """Where a new topology version is on its way through the profiles: the last id done."""
+    reconsidered_from: str = ""
+    """The version before, as long as the new one is on its way."""
+    reconsidered_count: int = 0
+    """How many profiles are done."""
     playing: str = ""
     """Where the changes parked by a profile are being played: its id."""
     now: Instant = 0
@@ -87,6 +95,16 @@ class ProfileBarrier(Struct, kw_only=True):
     state_format: int = 0
     decided_by: int = 0
     """See `state_format`; 0 where nothing is said."""
+
+    @property
+    def progress(self) -> float:
+        """About which share of the profiles the topology version on its way has passed; 1 when none is on its way.
+
+        Ids are derived by a hash and passed in their order, so the place of the last one tells it.
+        """
+        if not self.reconsidered_from:
+            return 1.0
+        return share_before(self.reconsidered)
 
 
 class Shipment(Struct, frozen=True):
@@ -110,10 +128,10 @@ class Parked(Struct, frozen=True):
 
 
 class Cargo(Struct, frozen=True):
-    """What a shipment carries: the profile and the message ids of its events with their places in the log."""
+    """What a shipment carries: the profile and its history."""
 
     profile: ProfileState
-    history: list[tuple[int, str]]
+    history: Entries
 
 
 class ProfileStep(Struct):
@@ -316,7 +334,7 @@ class ProfileStage:
         if barrier.topology_version != change.version:
             if barrier.topology_version is not None and not self._pass_time(parked):
                 return False
-            compiled = compile_topology(Topology.from_canonical(change.topology))
+            compiled = compile_topology(Topology.from_canonical(change.topology), since=change.since)
             self._topologies[change.version] = compiled
             key, value = topology_write(compiled)
             self._extra[key] = value
@@ -324,23 +342,39 @@ class ProfileStage:
             for profile_id in self.states.parked_ids():
                 self._park(profile_id, msgspec.structs.replace(parked, topology_version=before))
             barrier.topology_version = change.version
+            barrier.reconsidered_from = before
+        before = barrier.reconsidered_from or change.version
         for profile_id in self.states.ids_after(barrier.reconsidered):
             if self._is_full():
                 return False
             if not self.states.is_parked(profile_id):
-                self._reconsider(profile_id, parked, change)
+                self._reconsider(profile_id, msgspec.structs.replace(parked, topology_version=before), change)
             barrier.reconsidered = profile_id
-        barrier.reconsidered = ""
+            barrier.reconsidered_count += 1
+        barrier.reconsidered = barrier.reconsidered_from = ""
+        barrier.reconsidered_count = 0
         return True
 
     def _reconsider(self, profile_id: ProfileId, parked: Parked, change: TopologyApplied) -> None:
+        """Look at one profile anew, with its past where the version computes what the one before it did not."""
         profile = self.states.get(profile_id)
         assert profile is not None, profile_id
+        before, after = self.topology(parked.topology_version), self.topology(change.version)
+        past: list[PastEvent] = []
+        if before.retention != after.retention:
+            # What has not been cut yet is not to come to light under limits that are wider.
+            history = self.states.history(profile_id)
+            self._let_go(self.states.put_history(profile_id, history, before.retention, change.now))
+        if past_matters(before, after) and profile.collection == USERS:
+            # What was kept is what the version before said.
+            past = retained(self.states.history(profile_id), before.retention, change.now)
         cause = _cause("topology", parked, change.now, change.version)
-        update = reconsider(profile, self.topology(change.version), cause)
+        update = reconsider(profile, before, after, cause, past)
         self.states.put(update.profile)
         self._emit(f"{parked.offset}/{change.index}/{profile_id}", update)
-        self._units += 1
+        self._units += 1 + len(past) // _PAST_EVENTS_A_UNIT
+        self._tally["backfill", "profiles"] += 1
+        self._tally["backfill", "events"] += len(past)
 
     def _do(self, parked: Parked) -> bool:
         """Do a change; False if it must wait for shipments."""
@@ -383,7 +417,8 @@ class ProfileStage:
         cause = _cause("event", parked, event.time, event.message_id)
         update = update_profile(self.states.get(event.profile_id), event, topology, cause)
         self.states.put(update.profile)
-        self.states.add_history(event.profile_id, seq_number(parked.step, event.record), event.message_id)
+        place = seq_number(parked.step, event.record)
+        self._let_go(self.states.add_history(event.profile_id, place, event, topology.retention))
         self._emit(f"{parked.offset}/{event.index}", update)
 
     def _ship(self, parked: Parked, change: Absorbed) -> None:
@@ -392,7 +427,10 @@ class ProfileStage:
         cause = _cause("absorbed", parked, change.time, change.message_id)
         place = f"{parked.offset}/{change.index}"
         sent = self._emit(place, leave_profile(profile, change.into, cause))
-        cargo = _encode_shipment(Cargo(profile, self.states.history(change.profile_id)))
+        retention = self.topology(parked.topology_version).retention
+        history, let_go = cut(self.states.history(change.profile_id), retention, change.now)
+        self._let_go(let_go)
+        cargo = _encode_shipment(Cargo(profile, history))
         pieces = [cargo[start : start + PIECE_BYTES_MAX] for start in range(0, len(cargo), PIECE_BYTES_MAX)]
         partition = partition_of(change.into, self.partitions)
         for number, data in enumerate(pieces):
@@ -410,14 +448,19 @@ class ProfileStage:
         assert survivor is not None, change.profile_id
         cause = _cause("merge", parked, change.time, change.message_id)
         states = [cargo.profile for cargo in cargoes]
-        update = absorb_profiles(survivor, states, self.topology(parked.topology_version), cause)
+        topology = self.topology(parked.topology_version)
+        update = absorb_profiles(survivor, states, topology, cause)
         self.states.put(update.profile)
-        for cargo in cargoes:
-            for seq, message_id in cargo.history:
-                self.states.add_history(change.profile_id, seq, message_id)
+        history = merged([self.states.history(change.profile_id), *(cargo.history for cargo in cargoes)])
+        self._let_go(self.states.put_history(change.profile_id, history, topology.retention, change.now))
         self._emit(f"{parked.offset}/{change.index}", update)
         self._tally["merged",] += len(cargoes)
         return True
+
+    def _let_go(self, events: int) -> None:
+        """Count events that are not retained any more, though they are not too old."""
+        if events:
+            self._tally["limit", "history"] += events
 
     def _emit(self, place: str, update: ProfileUpdate) -> int:
         """Put an update's outputs into the step; `place` is the middle of their `src`. Returns how many there are."""

@@ -38,6 +38,7 @@ def _trait_row(change: TraitChange) -> dict[str, Any]:
         "value": change.value,
         "previous": change.previous,
         **_when(change.cause),
+        **_backfill(change.cause),
     }
 
 
@@ -53,7 +54,13 @@ def _audience_row(change: AudienceChange) -> dict[str, Any]:
         row["into"] = change.into
     row.update(_when(change.cause))
     row["external_ids"] = change.external_ids
+    row.update(_backfill(change.cause))
     return row
+
+
+def _backfill(cause: Cause) -> dict[str, Any]:
+    """Marks what is told because a topology version has come into force, and not because anything has happened."""
+    return {"backfill": True} if cause.kind == "topology" else {}
 
 
 def _when(cause: Cause) -> dict[str, Any]:

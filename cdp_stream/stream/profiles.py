@@ -188,3 +188,4 @@ class ProfileOwner:
         await self._owner.store_step(step.writes, barrier, self.stage.encoded_barrier())
         self.stage.states.committed()
         self._metrics.step(self._partition, step, time.perf_counter() - began)
+        self._metrics.backfill(self._partition, self.stage.barrier.progress)

@@ -14,6 +14,7 @@ from cdp_stream.pipeline import CompiledTopology
 from cdp_stream.stages.digest import OutputsDigest
 from cdp_stream.stages.entries import Entry, Slice, decode_entry
 from cdp_stream.stages.graph import GraphDraft
+from cdp_stream.stages.history import message_ids
 from cdp_stream.stages.profile_states import ProfileDraft
 from cdp_stream.stages.records import (
     AUDIENCE_CHANGES,
@@ -93,6 +94,5 @@ async def running_profiles(settings: Settings, names: TopicNames) -> list[dict[s
     views = []
     for graph in GraphDraft(identity, (), 0).all_profiles():
         draft = states[partition_of(graph.id, names.partitions)]
-        history = [message_id for _, message_id in draft.history(graph.id)]
-        views.append(profile_view(graph, draft.get(graph.id), history))
+        views.append(profile_view(graph, draft.get(graph.id), message_ids(draft.history(graph.id))))
     return views

@@ -72,10 +72,24 @@ async def space_status(settings: Settings, file: CompiledTopology) -> dict[str, 
                 "shipments": _place(barrier.shipments_next, ends[arriving[number]]),
                 "now": format_instant(barrier.now),
                 "parked": barrier.parked,
+                "topology_version": barrier.topology_version,
+                "backfill": _backfill(barrier),
             }
             for number, barrier in enumerate(profiles)
         ],
         "dead_letters": await _dead_letters(log, letters, ends[letters]),
+    }
+
+
+def _backfill(barrier: ProfileBarrier) -> dict[str, Any] | None:
+    """How far a topology version that is coming into force has passed through a partition's profiles, or None."""
+    if not barrier.reconsidered_from:
+        return None
+    return {
+        "from": barrier.reconsidered_from,
+        "to": barrier.topology_version,
+        "profiles": barrier.reconsidered_count,
+        "progress": round(barrier.progress, 4),
     }
 
 

@@ -11,7 +11,7 @@ import orjson
 
 from cdp_stream.config.load import load_topology
 from cdp_stream.config.topology import Topology, parse_topology
-from cdp_stream.errors import UsageError
+from cdp_stream.errors import Problem, TopologyError, UsageError
 from cdp_stream.model.event import RawRecord
 from cdp_stream.model.ids import Collection, SourceRef
 from cdp_stream.model.time import Instant, instant_of, parse_instant
@@ -95,17 +95,24 @@ class TopologyDriver:
         self._settle()
 
     def reconfigure(self, topology: str | Path | Mapping[str, Any] | Topology) -> None:
-        """Put another topology version in force, as a control entry."""
+        """Put another topology version in force, as a control entry. Raises TopologyError when it is refused, as the
+        ledger then says, too.
+        """
         self._flush()
-        based_on = self._space.identity.barrier.topology_version
-        self._topology = _topology(topology)
-        compiled = compile_topology(self._topology)
+        barrier = self._space.identity.barrier
+        based_on = barrier.topology_version
+        wanted = _topology(topology)
+        compiled = compile_topology(wanted)
         proposed = first_topology(compiled, self._clock)
         number = self._space.next_offset
         identity = f"driver-{number}-{compiled.version}"
         self._entry(
             Control(clock=self._clock, control="apply", id=identity, based_on=based_on, topology=proposed.topology)
         )
+        if barrier.topology_version != compiled.version:
+            row = self._taken["ledger"][-1]
+            raise TopologyError("topology", [Problem("", row["violation"])])
+        self._topology = wanted
 
     def profile(self, name: str) -> dict[str, Any] | None:
         """A profile by `type:value` (`group_id:…` looks in accounts) or profile id, also an absorbed one's."""

@@ -19,6 +19,7 @@ from cdp_stream.model.ids import ACCOUNTS, USERS, Collection, ExternalId, Profil
 from cdp_stream.model.ports import Store
 from cdp_stream.model.time import Instant
 from cdp_stream.stages.entries import Entry
+from cdp_stream.stages.history import message_ids
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityStage
 from cdp_stream.stages.profiles import ProfileStage, ProfileStep, encode_changes
 from cdp_stream.stages.records import SHIPMENTS, OutputRecord, partition_of
@@ -143,8 +144,7 @@ class LocalSpace:
     def view(self, graph: GraphProfile) -> dict[str, Any]:
         """The public form of a profile."""
         states = self.profiles[partition_of(graph.id, self.partitions)].states
-        message_ids = [message_id for _, message_id in states.history(graph.id)]
-        return profile_view(graph, states.get(graph.id), message_ids)
+        return profile_view(graph, states.get(graph.id), message_ids(states.history(graph.id)))
 
     def close(self) -> None:
         """Close every store."""

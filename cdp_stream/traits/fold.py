@@ -9,7 +9,8 @@ from cdp_stream.language.aggregations import Aggregation
 from cdp_stream.language.computations import Computations
 from cdp_stream.language.values import Many, canonical, same
 from cdp_stream.model.change import ProfileEvent
-from cdp_stream.model.profile import CustomTrait, ProfileState
+from cdp_stream.model.ids import USERS, ProfileId
+from cdp_stream.model.profile import CustomTrait, PastEvent, ProfileState
 from cdp_stream.model.time import Instant
 from cdp_stream.traits.kinds import BOUNDED, kind_of
 from cdp_stream.traits.kinds.rows import Candidates
@@ -62,6 +63,30 @@ def fold_states(
             after = dict(states) if after is None else after
             after[aggregation.key] = added
     return states if after is None else after
+
+
+def refold(states: States, past: Iterable[PastEvent], computations: Computations, now: Instant) -> States:
+    """States after all these events of the past, in whatever order, as they are at `now`."""
+    for event in past:
+        if event.name in computations.aggregations_by_event:
+            states = fold_states(states, _replayed(event, now), computations)
+    return states
+
+
+def _replayed(event: PastEvent, now: Instant) -> ProfileEvent:
+    return ProfileEvent(
+        index=0,
+        record=0,
+        now=now,
+        profile_id=ProfileId(""),
+        collection=USERS,
+        type="track",
+        message_id=event.message_id,
+        time=event.time,
+        name=event.name,
+        properties=event.properties,
+        context=event.context,
+    )
 
 
 def _added(state: Any, event: ProfileEvent, aggregation: Aggregation, full: list[str] | None) -> Any:

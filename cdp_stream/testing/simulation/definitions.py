@@ -67,7 +67,7 @@ _DESTINATIONS: Final[tuple[list[str], ...]] = (
     ["crm", "ads"],
     [],
 )
-_READS: Final = re.compile(r"trait\('(\w+)'\)")
+READS: Final = re.compile(r"trait\('(\w+)'\)")
 _SPAN: Final = re.compile(r"\{(\d)\}")
 
 
@@ -84,7 +84,7 @@ def drawn_definitions(draw: Random, unit_s: int, names: tuple[str, ...] = ()) ->
         key = left.pop(0)
         if key in catalogue and key not in wanted:
             wanted[key] = None
-            left += _READS.findall(catalogue[key])
+            left += READS.findall(catalogue[key])
     sections: dict[str, list[dict[str, Any]]] = {"traits": [], "audiences": []}
     for key, text in catalogue.items():
         if key in wanted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -15,18 +15,19 @@ from cdp_stream.model.change import Absorbed, Absorbs, ProfileChange, ProfileCha
 from cdp_stream.model.event import RawRecord
 from cdp_stream.model.ids import ProfileId, SourceRef
 from cdp_stream.model.ports import Store
-from cdp_stream.model.profile import Cause, ProfileState
+from cdp_stream.model.profile import Cause, PastEvent, ProfileState
 from cdp_stream.model.time import Instant
 from cdp_stream.pipeline import CompiledTopology, absorb_profiles, fire_due, reconsider, update_profile
 from cdp_stream.stages.digest import OutputsDigest
 from cdp_stream.stages.entries import ClockEntry, Entry, Slice, SourceSlice, decode_entry, entry_time, records_crc
 from cdp_stream.stages.graph import GraphDraft
+from cdp_stream.stages.history import message_ids
 from cdp_stream.stages.identity import load_topology_version
 from cdp_stream.stages.profile_states import ProfileDraft
 from cdp_stream.stages.records import LEDGER, PROFILE_CHANGES, OutputRecord, partition_of
 from cdp_stream.stages.views import profile_view
 from cdp_stream.testing.local import LocalSpace
-from cdp_stream.testing.simulation.state_checks import check_both, graph_of, require_rest
+from cdp_stream.testing.simulation.state_checks import check_both, graph_of, identity_barrier, require_rest
 
 if TYPE_CHECKING:
     from cdp_stream.testing.simulation.run import Simulation
@@ -60,7 +61,7 @@ def compare_with_recomputation(run: Simulation) -> str:
         run.violations.add(33, f"partitions {others}, cut elsewhere", f"digest {again}, this run's is {total}")
     _check_ledger(run, identity)
     _check_from_scratch(run, identity, partitions)
-    _check_memberships(run, partitions)
+    _check_memberships(run, identity, partitions)
     positions: dict[tuple[str, int], int] = {}
     void = [entry for _, _, entry, _ in entries if isinstance(entry, Slice) and not _follows(entry, positions)]
     run.figures.update(
@@ -217,8 +218,7 @@ def _views(identity: Store, partitions: list[Store]) -> list[dict[str, Any]]:
     views = []
     for graph in GraphDraft(identity, (), 0).all_profiles():
         draft = drafts[partition_of(graph.id, len(partitions))]
-        history = [message_id for _, message_id in draft.history(graph.id)]
-        views.append(profile_view(graph, draft.get(graph.id), history))
+        views.append(profile_view(graph, draft.get(graph.id), message_ids(draft.history(graph.id))))
     return views
 
 
@@ -286,6 +286,7 @@ def _check_from_scratch(run: Simulation, identity: Store, partitions: list[Store
 
     version_of = lru_cache(maxsize=16)(lambda version: load_topology_version(identity, version))
     states: dict[str, ProfileState] = {}
+    past: dict[str, list[PastEvent]] = {}
     version_in_force: str | None = None
     for step, version, change in changes:
         topology = version_of(version)
@@ -296,6 +297,7 @@ def _check_from_scratch(run: Simulation, identity: Store, partitions: list[Store
             before = states.get(target)
             aged = None if before is None else _aged(before, change.now, topology)
             states[target] = update_profile(aged, event, topology, cause).profile
+            past.setdefault(target, []).append(_past(event))
         elif isinstance(change, Absorbs):
             target = ProfileId(_end_of(into, change.profile_id))
             cause = Cause("merge", change.time, change.now, change.message_id, str(step))
@@ -306,16 +308,17 @@ def _check_from_scratch(run: Simulation, identity: Store, partitions: list[Store
             version_in_force = change.version
             topology = version_of(change.version)
             states = {
-                target: reconsider(_aged(state, change.now, old), topology, cause).profile
+                target: reconsider(_aged(state, change.now, old), old, topology, cause, past.get(target, ())).profile
                 for target, state in states.items()
             }
     assert version_in_force is not None
     topology, now = version_of(version_in_force), max(change.now for _, _, change in changes)
+    gone = identity_barrier(identity).retired
     drafts = [ProfileDraft(store) for store in partitions]
     for profile_id, state in sorted(states.items()):
         found = drafts[partition_of(profile_id, len(partitions))].get(state.id)
-        shown = None if found is None else _essence(_aged(found, now, topology), topology)
-        expected = _essence(_aged(state, now, topology), topology)
+        shown = None if found is None else _essence(_aged(found, now, topology), gone)
+        expected = _essence(_aged(state, now, topology), gone)
         if shown != expected:
             run.violations.add(31, profile_id, f"is {shown}, from scratch {expected}")
 
@@ -327,21 +330,24 @@ def _aged(profile: ProfileState, now: Instant, topology: CompiledTopology) -> Pr
     return profile
 
 
-def _essence(state: ProfileState, topology: CompiledTopology) -> dict[str, Any]:
-    """What the promise of a merge speaks of. What is not declared any more keeps what it was, with its own profile."""
-    declared = {*topology.computations.audience_keys, *topology.computations.trait_keys}
+def _past(event: ProfileEvent) -> PastEvent:
+    return PastEvent(event.message_id, event.now, event.time, event.name, event.properties, event.context)
+
+
+def _essence(state: ProfileState, gone: Collection[str]) -> dict[str, Any]:
+    """What the promise of a merge speaks of: not what is declared no more, which stays as it last was on each profile."""
     return {
-        "custom": dict(sorted(state.custom.items())),
-        "computed": {
-            key: value for key, value in sorted(state.computed.items()) if value is not None and key in declared
-        },
-        "audiences": sorted(key for key, member in state.memberships.items() if member and key in declared),
+        "custom": {key: trait for key, trait in sorted(state.custom.items()) if key not in gone},
+        "computed": {key: value for key, value in sorted(state.computed.items()) if value is not None},
+        "audiences": sorted(key for key, member in state.memberships.items() if member),
         "external_ids": sorted((known.type, known.id) for known in state.external_ids),
     }
 
 
-def _check_memberships(run: Simulation, partitions: list[Store]) -> None:
-    told = {key for key, member in run.auditor.members.items() if member}
+def _check_memberships(run: Simulation, identity: Store, partitions: list[Store]) -> None:
+    # Of an audience that is declared no more nobody exits.
+    gone = identity_barrier(identity).retired
+    told = {key for key, member in run.auditor.members.items() if member and key[1] not in gone}
     held: set[tuple[str, str]] = set()
     for store in partitions:
         for state in ProfileDraft(store).all_profiles():

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
 from cdp_stream.config.topology import Topology, parse_topology
-from cdp_stream.testing.simulation.definitions import drawn_definitions
+from cdp_stream.testing.simulation.definitions import READS, drawn_definitions
 
 SOURCES: Final = (
     {"name": "web", "topic": "events.web"},
     {"name": "crm", "topic": "events.crm"},
     {"name": "batch", "topic": "events.batch", "identity": False},
 )
+_COMPUTED: Final = ("traits", "audiences")
 _PERIODS: Final = ("ever", "ever", "annually", "weekly", "daily")
 
 
@@ -90,7 +92,7 @@ def plan_of(seed: int, events: int, *, store: str | None = None, faults: bool = 
     unit_s = max(1, round(speed * traffic_s / draw.choice((60, 100, 200))))
     versions = [_topology(draw, partitions, unit_s)]
     for _ in range(draw.choice((0, 1, 2, 3))):
-        versions.append(_changed(draw, versions[-1], unit_s))
+        versions.append(_without_used_keys(versions, _changed(draw, versions[-1], unit_s)))
     return Plan(
         seed=seed,
         events=events,
@@ -176,13 +178,42 @@ def _topology(draw: Random, partitions: int, unit_s: int) -> dict[str, Any]:
     }
 
 
+def _without_used_keys(versions: Sequence[dict[str, Any]], after: dict[str, Any]) -> dict[str, Any]:
+    """The next version without keys that an earlier one had and the last has not, nor what reads them."""
+    keys = [{one["key"] for section in _COMPUTED for one in version[section]} for version in versions]
+    gone = set().union(*keys) - keys[-1]
+    while True:
+        left = {
+            section: [one for one in after[section] if not gone & {one["key"], *READS.findall(one["definition"])}]
+            for section in _COMPUTED
+        }
+        dropped = {one["key"] for section in _COMPUTED for one in after[section]} - {
+            one["key"] for section in _COMPUTED for one in left[section]
+        }
+        if dropped <= gone:
+            return {**after, **left}
+        gone |= dropped
+
+
+def _one_more(draw: Random, what: str) -> tuple[str, dict[str, Any]]:
+    """An audience without all of history, or a trait that nothing was kept for so far."""
+    number = draw.randrange(1_000)
+    if what == "trait":
+        definition = "event('Order Completed').where(property('revenue') >= 50).unique(property('product'))"
+        return "traits", {"key": f"bought_{number}", "definition": definition}
+    historical = draw.choice((False, "1h", "2d"))
+    about = {"definition": "event('Product Viewed').count() >= 2", "historical": historical, "include_anonymous": True}
+    return "audiences", {"key": f"newly_{number}", **about}
+
+
 def _changed(draw: Random, topology: dict[str, Any], unit_s: int) -> dict[str, Any]:
     """The next version: limits tightened or loosened, definitions changed, gone or new, a source or a destination too."""
     after = {**topology, "audiences": [dict(audience) for audience in topology["audiences"]]}
     identifiers = [dict(rule) for rule in topology["identity"]["identifiers"]]
     identifiers[draw.choice((1, 2))]["limit"] = draw.choice((1, 2, 3, 5))
     after["identity"] = {**topology["identity"], "identifiers": identifiers}
-    change = draw.choice(("definition", "gone", "new", "others", "windows", "destination", "identity", "none"))
+    changes = ("definition", "gone", "new", "others", "windows", "destination", "identity", "none", "since", "trait")
+    change = draw.choice(changes)
     if change == "definition":
         after["audiences"][0]["definition"] = f"event('Order Completed').count() >= {draw.randint(2, 4)}"
     elif change == "gone":
@@ -204,4 +235,7 @@ def _changed(draw: Random, topology: dict[str, Any], unit_s: int) -> dict[str, A
     elif change == "identity":
         after["sources"] = [dict(source) for source in topology["sources"]]
         after["sources"][1]["identity"] = not topology["sources"][1].get("identity", True)
+    elif change in ("since", "trait"):
+        section, one = _one_more(draw, change)
+        after[section] = [*after[section], one]
     return after

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
-import orjson
 
 from cdp_stream.config.topology import Topology
 from cdp_stream.identity.rules import compile_rules
@@ -16,8 +15,9 @@ from cdp_stream.model.graph import GraphProfile
 from cdp_stream.model.ids import ACCOUNTS, USERS
 from cdp_stream.model.ports import Store
 from cdp_stream.model.profile import ProfileState
-from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
-from cdp_stream.stages.profile_states import HISTORY_MAX, QueueEnds
+from cdp_stream.stages.history import HISTORY_MAX
+from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier, StoredVersion
+from cdp_stream.stages.profile_states import HISTORY_SLACK, HISTORY_SLACK_SHARE, QueueEnds
 from cdp_stream.stages.profiles import Parked, ProfileBarrier
 from cdp_stream.stages.records import partition_of
 from cdp_stream.stages.state_format import decode_barrier
@@ -25,7 +25,6 @@ from cdp_stream.testing.simulation.invariants import Violations
 
 _ID_LENGTH = 31
 """`use_` and 27 digits."""
-_HISTORY_SLACK = 100
 _MARK_BYTES = 16
 _INSTANT_BYTES = 8
 _OWNER_ROWS = {b"ou": USERS, b"oa": ACCOUNTS}
@@ -33,7 +32,7 @@ _OWNER_ROWS = {b"ou": USERS, b"oa": ACCOUNTS}
 
 @lru_cache(maxsize=64)
 def _version(raw: bytes) -> Topology:
-    return Topology.from_canonical(orjson.loads(raw))
+    return Topology.from_canonical(msgspec.json.decode(raw, type=StoredVersion).topology)
 
 
 def versions_of(store: Store) -> dict[str, Topology]:
@@ -196,11 +195,13 @@ def check_partition(store: Store, partition: int, partitions: int, violations: V
 
 def _check_history(store: Store, states: dict[str, ProfileState], violations: Violations) -> None:
     histories = Counter(key[1 : 1 + _ID_LENGTH].decode() for key, _ in store.scan(b"h"))
+    limit = max([HISTORY_MAX, *(version.retain.events for version in versions_of(store).values())])
+    limit += max(HISTORY_SLACK, limit // HISTORY_SLACK_SHARE)
     for profile_id, count in histories.items():
         if profile_id not in states:
             violations.add(25, profile_id, f"{count} message ids of a profile that has no state")
-        if count > HISTORY_MAX + _HISTORY_SLACK:
-            violations.add(25, profile_id, f"{count} message ids, at most {HISTORY_MAX + _HISTORY_SLACK}")
+        if count > limit:
+            violations.add(25, profile_id, f"{count} message ids, at most {limit}")
 
 
 def _check_due_times(

@@ -242,14 +242,6 @@ def test_a_problem_names_its_path_the_wrong_value_and_the_nearest_right_one(data
             small(destinations=[{**CRM, "sync_every": "6h"}]),
             "destinations[0].sync_every: 'sync_every' is not supported yet",
         ),
-        (
-            small(audiences=[audience(historical=False)]),
-            "audiences[0].historical: 'historical: false' is not supported yet",
-        ),
-        (
-            small(audiences=[audience(historical="30d")]),
-            "audiences[0].historical: 'historical: 30d' is not supported yet",
-        ),
     ],
 )
 def test_what_later_versions_bring_is_refused_by_name(data: Any, expected: str) -> None:

@@ -1,0 +1,94 @@
+"""A profile's history: its latest events, in the order of the log, and which of them are retained for backfills.
+
+Every entry names its event. The latest ones that fulfil all limits of `retain` also hold the event itself. All limits
+cut the older end off, and none depends on anything but the entries and stream time: so it does not matter when the
+history is really cut, and that of a merged profile is the one that it would have had from the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from cdp_stream.model.change import ProfileEvent
+from cdp_stream.model.ids import USERS
+from cdp_stream.model.profile import PastEvent
+from cdp_stream.model.time import Instant
+from cdp_stream.pipeline import Retention
+
+HISTORY_MAX: Final = 1_000
+"""How many events of a profile are named at least, the latest by place in the log; so many a look-up shows."""
+RETAINED_BYTES_MAX: Final = 4 * 1024 * 1024
+"""How much of a profile's events is retained: the latest that have room in it."""
+
+Entries = list[tuple[int, bytes]]
+"""Places in the log and entries, oldest first."""
+
+
+class _Named(Struct, frozen=True, array_like=True):
+    """An entry of an event that is not retained; the beginning of every other one."""
+
+    message_id: str
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(PastEvent).decode
+_decode_named = msgspec.msgpack.Decoder(_Named).decode
+
+
+def history_entry(event: ProfileEvent, retention: Retention) -> bytes:
+    """The entry of an event that has just come."""
+    if event.name is None or event.collection != USERS or not retention.events:
+        return _encode(_Named(event.message_id))
+    return _encode(PastEvent(event.message_id, event.now, event.time, event.name, event.properties, event.context))
+
+
+def message_ids(entries: Entries) -> list[str]:
+    """The names of the latest events."""
+    return [_decode_named(raw).message_id for _, raw in entries[-HISTORY_MAX:]]
+
+
+def retained(entries: Entries, retention: Retention, now: Instant) -> list[PastEvent]:
+    """The events that are retained at this instant, oldest first."""
+    events = (_decode(raw) for _, raw in entries[_first_retained(entries, retention, now) :])
+    return [event for event in events if event.name is not None]
+
+
+def cut(entries: Entries, retention: Retention, now: Instant) -> tuple[Entries, int]:
+    """What is to be kept of a history, and how many events go though they are not too old."""
+    entries = entries[-max(HISTORY_MAX, retention.events) :]
+    start = _first_retained(entries, retention, now)
+    kept: Entries = []
+    let_go = 0
+    for place, raw in entries[:start]:
+        event = _decode(raw)
+        let_go += event.name is not None and event.now > now - retention.duration
+        kept.append((place, raw if event.name is None else _encode(_Named(event.message_id))))
+    return kept + entries[start:], let_go
+
+
+def _first_retained(entries: Entries, retention: Retention, now: Instant) -> int:
+    """Where the retained end of a history begins."""
+    start, size = len(entries), 0
+    while start and len(entries) - start < retention.events:
+        size += len(entries[start - 1][1])
+        if size > RETAINED_BYTES_MAX:
+            break
+        start -= 1
+    # Entries stand in the order in which they came, so those that are too old stand first.
+    while start < len(entries) and not _is_recent(entries[start][1], now - retention.duration):
+        start += 1
+    return start
+
+
+def _is_recent(raw: bytes, after: Instant) -> bool:
+    event = _decode(raw)
+    return event.name is not None and event.now > after
+
+
+def merged(histories: Iterable[Entries]) -> Entries:
+    """Several histories as one, in the order of the log."""
+    return sorted(entry for history in histories for entry in history)
