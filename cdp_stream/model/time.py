@@ -23,6 +23,7 @@ INSTANT_MAX: Final = 253_402_300_799_999
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DURATION: Final = re.compile(r"(\d{1,9})(ms|s|m|h|d)\Z")
+_HOUR_24: Final = re.compile(r"(?:\d{4}-\d\d-\d\d|\d{8}|\d{4}-W\d\d(?:-\d)?|\d{4}W\d\d\d?).24", re.DOTALL)
 _UNIT_MS: Final = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
 
 
@@ -36,7 +37,13 @@ def instant_of(moment: datetime) -> Instant:
 
 
 def parse_instant(text: str) -> Instant:
-    """An ISO-8601 text as an instant; without an offset it is UTC. Raises ValueError if it is not one."""
+    """An ISO-8601 text as an instant; without an offset it is UTC. Raises ValueError if it is not one.
+
+    The hour 24 is refused: only later versions of Python read it, and a record means the same to all of them.
+    """
+    if _HOUR_24.match(text) is not None:
+        message = f"{text!r} names the hour 24; write 00:00 of the next day"
+        raise ValueError(message)
     return instant_of(datetime.fromisoformat(text))
 
 

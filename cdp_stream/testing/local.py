@@ -86,11 +86,18 @@ class LocalSpace:
         shipments: list[OutputRecord] = []
         for partition, at, raw in messages:
             self._profile_steps(partition, partial(self.profiles[partition].decide, at, raw), shipments)
+        self.deliver(shipments)
+
+    def deliver(self, shipments: list[OutputRecord]) -> None:
+        """Bring shipments to their partitions, and what is shipped because of that, until nothing is under way."""
         while shipments:
-            shipment = shipments.pop(0)
-            stage = self.profiles[shipment.partition]
-            decide = partial(stage.decide_shipment, stage.barrier.shipments_next, shipment.value)
-            self._profile_steps(shipment.partition, decide, shipments)
+            self.deliver_one(shipments.pop(0), shipments)
+
+    def deliver_one(self, shipment: OutputRecord, then: list[OutputRecord]) -> None:
+        """Bring one shipment record to its partition; `then` takes what is shipped because of that."""
+        stage = self.profiles[shipment.partition]
+        decide = partial(stage.decide_shipment, stage.barrier.shipments_next, shipment.value)
+        self._profile_steps(shipment.partition, decide, then)
 
     def _profile_steps(
         self, partition: int, decide: Callable[[], ProfileStep | None], shipments: list[OutputRecord]
