@@ -24,6 +24,8 @@ HISTORY_MAX: Final = 1_000
 RETAINED_BYTES_MAX: Final = 4 * 1024 * 1024
 """How much of a profile's events is retained: the latest that have room in it."""
 
+_SHORT_ARRAY: Final = 0x90
+
 Entries = list[tuple[int, bytes]]
 """Places in the log and entries, oldest first."""
 
@@ -44,6 +46,12 @@ def history_entry(event: ProfileEvent, retention: Retention) -> bytes:
     if event.name is None or event.collection != USERS or not retention.events:
         return _encode(_Named(event.message_id))
     return _encode(PastEvent(event.message_id, event.now, event.time, event.name, event.properties, event.context))
+
+
+def stored_entry(raw: bytes) -> bytes:
+    """An entry as the state has it. Formats 0 and 1 held the message id alone, as text."""
+    # The first byte of every entry says that an array follows; no text can begin with it.
+    return raw if raw[:1] and raw[0] & 0xF0 == _SHORT_ARRAY else _encode(_Named(raw.decode()))
 
 
 def message_ids(entries: Entries) -> list[str]:

@@ -49,7 +49,12 @@ class StoredVersion(Struct, frozen=True):
     since: dict[str, Instant]
 
 
-_decode_version = msgspec.json.Decoder(StoredVersion).decode
+def stored_version(raw: bytes) -> StoredVersion:
+    """A topology version as the state has it. Formats 0 and 1 held the canonical form alone."""
+    plain = msgspec.json.decode(raw)
+    if "topology" not in plain:
+        plain = {"topology": plain, "since": {}}
+    return msgspec.convert(plain, StoredVersion)
 
 
 class SourcePosition(Struct, frozen=True, array_like=True):
@@ -176,7 +181,7 @@ def load_topology_version(store: Store, version: str) -> CompiledTopology:
     raw = store.get(_TOPOLOGY + version.encode())
     if raw is None:
         raise LogContradiction(f"topology version {version} is not in the state")
-    stored = _decode_version(raw)
+    stored = stored_version(raw)
     return compile_topology(Topology.from_canonical(stored.topology), since=stored.since)
 
 

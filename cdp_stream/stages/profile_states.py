@@ -15,7 +15,7 @@ from cdp_stream.model.profile import ProfileState
 from cdp_stream.model.time import Instant
 from cdp_stream.pipeline import Retention
 from cdp_stream.stages.due_index import DueIndex
-from cdp_stream.stages.history import Entries, cut, history_entry
+from cdp_stream.stages.history import Entries, cut, history_entry, stored_entry
 
 _PROFILE: Final = b"p"
 _HISTORY: Final = b"h"
@@ -264,7 +264,8 @@ class ProfileDraft:
         return self._writes[key] if key in self._writes else self._store.get(key)
 
     def _history_pairs(self, profile_id: ProfileId) -> list[tuple[bytes, bytes]]:
-        pairs: dict[bytes, bytes | None] = dict(self._store.scan(_HISTORY + profile_id.encode()))
+        stored = self._store.scan(_HISTORY + profile_id.encode())
+        pairs: dict[bytes, bytes | None] = {key: stored_entry(value) for key, value in stored}
         pairs.update(self._history.get(profile_id, {}))
         return [(key, value) for key, value in sorted(pairs.items()) if value is not None]
 

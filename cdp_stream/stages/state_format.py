@@ -15,8 +15,10 @@ import msgspec
 
 from cdp_stream.errors import StateError
 
-STATE_FORMAT: Final = 1
-"""0 had no numbers in its barriers, and is otherwise the same: it is taken over with the first step."""
+STATE_FORMAT: Final = 2
+"""0 had no numbers in its barriers. 0 and 1 held topology versions without the instants from which audiences count, and
+histories of message ids without events. Both are read as they are, and written in the present form from then on.
+"""
 STATE_FORMAT_OLDEST: Final = 0
 """The oldest format that this version takes over."""
 DECISION_VERSION: Final = 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from click.testing import CliRunner
 
@@ -25,6 +27,8 @@ def test_the_same_seed_runs_the_same_way() -> None:
 
 def test_without_faults_nobody_dies() -> None:
     plan = plan_of(3, EVENTS, faults=False)
+    # Another version may come by a rolling restart, or make the stages claim anew.
+    plan = replace(plan, versions=plan.versions[:1])
     report = simulate(plan)
     assert ([], 1 + plan.partitions) == (report.violations, report.figures["lives"])
 

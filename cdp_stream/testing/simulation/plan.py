@@ -86,13 +86,15 @@ class Plan:
 def plan_of(seed: int, events: int, *, store: str | None = None, faults: bool = True) -> Plan:
     """Everything that a seed decides. `store`: `memory` or `rocksdb`, else every tenth seed is on RocksDB."""
     draw = Random(f"{seed}/plan")  # noqa: S311
+    apart = Random(f"{seed}/one more")  # noqa: S311
     partitions = draw.choice((1, 2, 3, 4))
     speed, traffic_s = draw.choice((10, 600, 7_200)), draw.choice((3.0, 8.0))
     # Windows of some hundredths of the traffic's time, so that what they hold comes and goes.
     unit_s = max(1, round(speed * traffic_s / draw.choice((60, 100, 200))))
     versions = [_topology(draw, partitions, unit_s)]
     for _ in range(draw.choice((0, 1, 2, 3))):
-        versions.append(_without_used_keys(versions, _changed(draw, versions[-1], unit_s)))
+        after = _with_one_more(apart, _changed(draw, versions[-1], unit_s))
+        versions.append(_without_used_keys(versions, after))
     return Plan(
         seed=seed,
         events=events,
@@ -195,15 +197,18 @@ def _without_used_keys(versions: Sequence[dict[str, Any]], after: dict[str, Any]
         gone |= dropped
 
 
-def _one_more(draw: Random, what: str) -> tuple[str, dict[str, Any]]:
-    """An audience without all of history, or a trait that nothing was kept for so far."""
+def _with_one_more(draw: Random, topology: dict[str, Any]) -> dict[str, Any]:
+    """Sometimes with an audience without all of history, or a trait that nothing was kept for so far."""
+    what = draw.choice(("nothing", "nothing", "audience", "trait"))
+    if what == "nothing":
+        return topology
     number = draw.randrange(1_000)
     if what == "trait":
         definition = "event('Order Completed').where(property('revenue') >= 50).unique(property('product'))"
-        return "traits", {"key": f"bought_{number}", "definition": definition}
+        return {**topology, "traits": [*topology["traits"], {"key": f"bought_{number}", "definition": definition}]}
     historical = draw.choice((False, "1h", "2d"))
     about = {"definition": "event('Product Viewed').count() >= 2", "historical": historical, "include_anonymous": True}
-    return "audiences", {"key": f"newly_{number}", **about}
+    return {**topology, "audiences": [*topology["audiences"], {"key": f"newly_{number}", **about}]}
 
 
 def _changed(draw: Random, topology: dict[str, Any], unit_s: int) -> dict[str, Any]:
@@ -212,8 +217,7 @@ def _changed(draw: Random, topology: dict[str, Any], unit_s: int) -> dict[str, A
     identifiers = [dict(rule) for rule in topology["identity"]["identifiers"]]
     identifiers[draw.choice((1, 2))]["limit"] = draw.choice((1, 2, 3, 5))
     after["identity"] = {**topology["identity"], "identifiers": identifiers}
-    changes = ("definition", "gone", "new", "others", "windows", "destination", "identity", "none", "since", "trait")
-    change = draw.choice(changes)
+    change = draw.choice(("definition", "gone", "new", "others", "windows", "destination", "identity", "none"))
     if change == "definition":
         after["audiences"][0]["definition"] = f"event('Order Completed').count() >= {draw.randint(2, 4)}"
     elif change == "gone":
@@ -235,7 +239,4 @@ def _changed(draw: Random, topology: dict[str, Any], unit_s: int) -> dict[str, A
     elif change == "identity":
         after["sources"] = [dict(source) for source in topology["sources"]]
         after["sources"][1]["identity"] = not topology["sources"][1].get("identity", True)
-    elif change in ("since", "trait"):
-        section, one = _one_more(draw, change)
-        after[section] = [*after[section], one]
     return after

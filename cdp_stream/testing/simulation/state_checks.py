@@ -16,7 +16,7 @@ from cdp_stream.model.ids import ACCOUNTS, USERS
 from cdp_stream.model.ports import Store
 from cdp_stream.model.profile import ProfileState
 from cdp_stream.stages.history import HISTORY_MAX
-from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier, StoredVersion
+from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier, stored_version
 from cdp_stream.stages.profile_states import HISTORY_SLACK, HISTORY_SLACK_SHARE, QueueEnds
 from cdp_stream.stages.profiles import Parked, ProfileBarrier
 from cdp_stream.stages.records import partition_of
@@ -32,7 +32,7 @@ _OWNER_ROWS = {b"ou": USERS, b"oa": ACCOUNTS}
 
 @lru_cache(maxsize=64)
 def _version(raw: bytes) -> Topology:
-    return Topology.from_canonical(msgspec.json.decode(raw, type=StoredVersion).topology)
+    return Topology.from_canonical(stored_version(raw).topology)
 
 
 def versions_of(store: Store) -> dict[str, Topology]:

@@ -103,7 +103,7 @@ def test_a_newer_format_is_refused_whatever_the_rest_looks_like(kind: type[Any])
 def test_a_format_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_format, "STATE_FORMAT_OLDEST", 1)
     with pytest.raises(
-        StateError, match=r"format 0; this version of cdp-stream reads formats 1 to 1\. Start a version"
+        StateError, match=r"format 0; this version of cdp-stream reads formats 1 to 2\. Start a version"
     ):
         state_format.decode_barrier(msgspec.msgpack.encode({"next_offset": 3}), IdentityBarrier)
 
@@ -122,7 +122,7 @@ def take_over(decided_by: int, sent: Sequence[str]) -> None:
     for where in names.outputs("identity", 0):
         broker.create(where.topic, 1)
     ledger, changelog = TopicPartition(names.of_role(LEDGER), 0), TopicPartition(names.changelog("identity"), 0)
-    barrier = IdentityBarrier(next_offset=5, state_format=1, decided_by=decided_by)
+    barrier = IdentityBarrier(next_offset=5, state_format=state_format.STATE_FORMAT, decided_by=decided_by)
     broker.append(changelog, [(BARRIER_KEY, msgspec.msgpack.encode(barrier), None)])
     broker.append(ledger, [(b"k", b"{}", src) for src in sent])
     log = SimulatedLog(broker, Network(Random(2), 0, 0), Process("p", None, None, 0))
