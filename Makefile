@@ -51,6 +51,10 @@ fuzz: setup
 	$(FUZZ) records --count $(RECORDS) --corpus .cdp-stream/fuzz/records/corpus
 	$(FUZZ) definitions --count $(DEFINITIONS) --corpus .cdp-stream/fuzz/definitions/corpus
 
+# Every benchmark on this machine, a table and summary.json into benchmarks/report (benchmarks/README.md).
+bench: setup
+	$(BIN)/python benchmarks/run_all.py
+
 demo: setup
 	$(BIN)/cdp-stream demo topologies/ecommerce
 

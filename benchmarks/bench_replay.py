@@ -1,0 +1,108 @@
+"""How many events a second does one process decide without a broker: the identity stage alone, and the whole walk?"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from about import about, spread
+
+from cdp_stream.config.load import load_topology
+from cdp_stream.config.topology import Topology
+from cdp_stream.model.change import ProfileChanges
+from cdp_stream.model.event import RawRecord
+from cdp_stream.pipeline import CompiledTopology, compile_topology
+from cdp_stream.stages.digest import OutputsDigest
+from cdp_stream.stages.entries import Slice, SourceSlice, records_crc
+from cdp_stream.stages.identity import IdentityStage, IdentityStep, first_topology
+from cdp_stream.stages.profiles import encode_changes
+from cdp_stream.store.memory import MemoryStore
+from cdp_stream.testing.people import People
+from cdp_stream.testing.replay import Replay, records_of
+
+TOPOLOGIES = Path(__file__).resolve().parent.parent / "topologies"
+STEP = 1_000
+PARTITIONS = 8
+
+
+def identity(
+    topology: CompiledTopology, records: list[RawRecord], sizes: Counter[str] | None = None
+) -> tuple[float, str]:
+    """Events a second of the identity stage with its messages written, and a digest of what it put out.
+
+    `sizes`: is given the bytes of messages, outputs and state.
+    """
+    digest, store = OutputsDigest(), MemoryStore()
+    stage = IdentityStage(store, PARTITIONS)
+    sizes = Counter() if sizes is None else sizes
+
+    def take(step: IdentityStep) -> None:
+        for partition, changes in sorted(step.changes.items()):
+            message = ProfileChanges(
+                step=step.offset, previous=-1, topology_version=step.topology_version, changes=changes
+            )
+            raw = encode_changes(message)
+            sizes["profile_changes"] += len(raw)
+            digest.add("profile-changes", b"%d" % partition, raw)
+        sizes["ledger_and_dead_letters"] += sum(len(output.value) for output in step.outputs)
+        writes = {**step.writes, b"barrier": stage.encode_barrier(step)}
+        sizes["state"] += sum(len(key) + len(value or b"") for key, value in writes.items())
+        sizes["state_keys"] += len(writes)
+        store.commit(writes)
+        stage.graph.committed()
+
+    take(stage.decide(0, 0, first_topology(topology, 0), []))
+    began = time.perf_counter()
+    for number, start in enumerate(range(0, len(records), STEP), start=1):
+        taken = records[start : start + STEP]
+        first = taken[0].source
+        part = SourceSlice(
+            first.topic, first.topic_id, 0, start, start + len(taken), len(taken), records_crc(taken), True
+        )
+        clock = max(record.timestamp for record in taken)
+        take(stage.decide(number, clock, Slice(clock, (part,)), taken))
+    return len(records) / (time.perf_counter() - began), digest.total(())
+
+
+def whole(topology: CompiledTopology, records: list[RawRecord]) -> tuple[float, str]:
+    """Events a second of the whole walk, and the digest of profiles and outputs."""
+    replay = Replay(topology, partitions=PARTITIONS, step_size=STEP)
+    began = time.perf_counter()
+    for _ in replay.run(records):
+        pass
+    return len(records) / (time.perf_counter() - began), replay.total_digest()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--people", type=int, default=5_000)
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+    result: dict[str, Any] = about()
+    records = list(records_of(People(1, options.people).lines(options.events)))
+    plain = Topology.model_validate({"space": "replay", "sources": [{"name": "web", "topic": "events"}]})
+    shop = load_topology(TOPOLOGIES / "ecommerce", {})
+    gc.disable()  # as the worker does
+    for name, walk, topology in (("replay_identity_per_s", identity, plain), ("replay_whole_per_s", whole, shop)):
+        found = []
+        for _ in range(options.runs):
+            found.append(walk(compile_topology(topology), records))
+            gc.collect()
+        outcomes = {outcome for _, outcome in found}
+        assert len(outcomes) == 1, outcomes
+        result[name] = {**spread([round(rate) for rate, _ in found]), "outcome": outcomes.pop()}
+    sizes: Counter[str] = Counter()
+    identity(compile_topology(plain), records, sizes)
+    result["bytes_per_event"] = {name: round(size / len(records), 1) for name, size in sizes.items()}
+    result["events"] = len(records)
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
