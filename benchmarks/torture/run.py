@@ -34,6 +34,9 @@ from torture.workers import SESSION_S, STAGES, Workers
 
 _QUIET_S = 5.0
 _BURST = 50
+_AT_WORK = 0.7
+"""How many of the kills come no sooner than that both stages are at work; the others may meet a start or a claim."""
+_READY_WITHIN_S = 30.0
 _KILL_EVERY_S = 3.0
 """Within this time the events of one kill are produced, so that most kills fall into work."""
 
@@ -99,7 +102,12 @@ class Load(threading.Thread):
 
     async def _run(self) -> None:
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._servers, enable_idempotence=True, linger_ms=5, max_batch_size=128 * 1024
+            # Not idempotent: that gives a batch up when its partition's leader changes at the wrong moment. A batch that
+            # is sent twice makes duplicates, which there are anyway.
+            bootstrap_servers=self._servers,
+            acks="all",
+            linger_ms=5,
+            max_batch_size=128 * 1024,
         )
         await producer.start()
         places = [(topic, number) for topic, count in SOURCES.items() for number in range(count)]
@@ -244,6 +252,8 @@ def _kill(workers: Workers, load: Load, outcome: Outcome, kills: int, draw: rand
     while done < kills:
         load.allowed = max(load.allowed, load.events * (done + 1) // (kills + 1))
         workers.supervise(draw.choice((0.5, 4.0, 8.0, 12.0)) * draw.random())
+        if draw.random() < _AT_WORK:
+            workers.wait_until_ready(_READY_WITHIN_S)
         victims = workers.all if draw.random() < 0.05 else [workers.victim(draw)]
         for worker in victims:
             if worker.is_alive and done < kills:

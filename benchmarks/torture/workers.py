@@ -68,15 +68,20 @@ class Worker:
         self.send(signal.SIGTERM)
         try:
             code = self.process.wait(within_s)
-            return 0 if code == -signal.SIGTERM and not self._has_started() else code
+            return 0 if code == -signal.SIGTERM and not self._has_said_since(b" started") else code
         except subprocess.TimeoutExpired:
             self.kill()
             return -9
 
-    def _has_started(self) -> bool:
+    def _has_said_since(self, words: bytes) -> bool:
         with self.log.open("rb") as log:
             log.seek(self._said_before)
-            return b" started" in log.read()
+            return words in log.read()
+
+    @property
+    def is_ready(self) -> bool:
+        """Has it owned a partition, caught up, since its start?"""
+        return self.is_alive and self._has_said_since(b" ready: ")
 
     def last_words(self) -> str:
         """The line of its log that says why it ended."""
@@ -138,6 +143,14 @@ class Workers:
             if time.monotonic() >= until:
                 return
             time.sleep(0.05)
+
+    def wait_until_ready(self, within_s: float) -> None:
+        """Until a worker of each stage has caught up since its start, or the time is over."""
+        until = time.monotonic() + within_s
+        while time.monotonic() < until:
+            if all(any(worker.is_ready for worker in self.of(stage)) for stage in STAGES):
+                return
+            self.supervise(0.1)
 
     def victim(self, draw: random.Random) -> Worker:
         """One of them that runs."""

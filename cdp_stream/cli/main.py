@@ -20,6 +20,8 @@ _COMMANDS = {
     "replay": ("cdp_stream.cli.replay", "replay"),
     "worker": ("cdp_stream.cli.worker", "worker"),
     "apply": ("cdp_stream.cli.apply", "apply"),
+    "accept-loss": ("cdp_stream.cli.accept_loss", "accept_loss"),
+    "source-reset": ("cdp_stream.cli.source_reset", "source_reset"),
     "status": ("cdp_stream.cli.status", "status"),
     "tail": ("cdp_stream.cli.tail", "tail"),
     "dead-letters": ("cdp_stream.cli.dead_letters", "dead_letters"),

@@ -64,6 +64,8 @@ DecisionKind = Literal[
     "account_linked",
     "no_identifiers",
     "topology_applied",
+    "loss_accepted",
+    "source_reset",
 ]
 
 

@@ -57,7 +57,25 @@ class ClockEntry(Struct, frozen=True, tag_field="entry", tag="clock"):
     drained: bool
 
 
-Entry = Slice | Control | ClockEntry
+class AcceptLoss(Struct, frozen=True, tag_field="entry", tag="accept-loss"):
+    """An operator's order: go on at `to` in this source partition, what stood before it is given up."""
+
+    clock: Instant
+    id: str
+    topic: str
+    partition: int
+    to: int
+
+
+class SourceReset(Struct, frozen=True, tag_field="entry", tag="source-reset"):
+    """An operator's order: this source was made anew; read it from its earliest records."""
+
+    clock: Instant
+    id: str
+    topic: str
+
+
+Entry = Slice | Control | ClockEntry | AcceptLoss | SourceReset
 
 _decoder: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
 
@@ -76,6 +94,20 @@ def records_crc(records: Iterable[RawRecord]) -> int:
     """A checksum of the records' keys and values, to notice a source that was changed behind the log."""
     # Over one text: a call for each key and value costs more than the sum itself.
     return zlib.crc32(b"".join([part for record in records for part in (record.key, record.value) if part]))
+
+
+def gives_up(entry: Entry, named: Slice) -> bool:
+    """Is this an order to go on without records that the slice names?"""
+    match entry:
+        case AcceptLoss():
+            return any(
+                (entry.topic, entry.partition) == (part.topic, part.partition) and entry.to > part.start
+                for part in named.sources
+            )
+        case SourceReset():
+            return any(entry.topic == part.topic for part in named.sources)
+        case _:
+            return False
 
 
 def entry_time(append_time: Instant, entry: Entry) -> Instant:

@@ -16,12 +16,22 @@ from cdp_stream.intake.dead_letter import dead_letter_record
 from cdp_stream.intake.decode import decode
 from cdp_stream.model.change import Clock, ProfileChange, TopologyApplied
 from cdp_stream.model.event import DeadLetter, Event, RawRecord
-from cdp_stream.model.graph import Decision
+from cdp_stream.model.graph import Decision, DecisionKind
 from cdp_stream.model.ids import SourceRef, base62, derive
 from cdp_stream.model.ports import Store
 from cdp_stream.model.time import Instant, format_instant
 from cdp_stream.pipeline import CompiledTopology, changes_of, compile_topology, resolve_event
-from cdp_stream.stages.entries import ClockEntry, Control, Entry, Slice, encode_entry, entry_time, records_crc
+from cdp_stream.stages.entries import (
+    AcceptLoss,
+    ClockEntry,
+    Control,
+    Entry,
+    Slice,
+    SourceReset,
+    encode_entry,
+    entry_time,
+    records_crc,
+)
 from cdp_stream.stages.graph import GraphDraft
 from cdp_stream.stages.known import COMPILED, TAKEN, MakeShortCut, ShortCut
 from cdp_stream.stages.records import (
@@ -108,6 +118,8 @@ class IdentityStep(Struct):
     barrier: IdentityBarrier
     """Where the stage stands after the step; `encode_barrier` enters what only sending it has told."""
     void: bool = False
+    moves_positions: bool = False
+    """Whoever reads the sources is elsewhere now than the state says."""
 
 
 class IdentityStage:
@@ -129,8 +141,13 @@ class IdentityStage:
         self.observe: Callable[[str, RawRecord, Any], None] | None = None
         """Called with each decision, for `--explain` and the demo; never changes anything."""
 
-    def decide(self, offset: int, append_time: Instant, entry: Entry, records: Sequence[RawRecord]) -> IdentityStep:
-        """The step of one entry. `records`: exactly what the slice names, in its order."""
+    def decide(
+        self, offset: int, append_time: Instant, entry: Entry, records: Sequence[RawRecord] | None
+    ) -> IdentityStep:
+        """The step of one entry. `records`: exactly what the slice names, in its order; None: they are given up.
+
+        Raises LogContradiction, before anything is changed, when entry or records contradict the state.
+        """
         barrier = self.barrier
         if offset < barrier.next_offset:
             raise LogContradiction(f"entry {offset} was done already; the next one is {barrier.next_offset}")
@@ -144,6 +161,8 @@ class IdentityStage:
                 work.everywhere(lambda index: Clock(index=index, record=0, now=barrier.now))
             case Control():
                 work.control(entry)
+            case AcceptLoss() | SourceReset():
+                work.move_position(entry)
         return work.finish(entry)
 
     def put_in_force(self, topology: CompiledTopology) -> None:
@@ -207,20 +226,13 @@ class _Work:
         self._rows_of: tuple[int, int] = (-1, 0)
         self._now_written: tuple[Instant, str] = (-1, "")
 
-    def slice(self, entry: Slice, append_time: Instant, records: Sequence[RawRecord]) -> None:
-        """Every record of the slice, unless the slice is void: its positions do not follow ours."""
-        if not self._follows(entry):
+    def slice(self, entry: Slice, append_time: Instant, records: Sequence[RawRecord] | None) -> None:
+        """Every record of the slice, unless the slice is void: its positions do not follow ours, or it is given up."""
+        if records is None or not self._follows(entry):
             self.void = True
             return
-        start = 0
+        _require_records(entry, records)
         for part in entry.sources:
-            taken = records[start : start + part.count]
-            start += part.count
-            if len(taken) != part.count or records_crc(taken) != part.crc:
-                raise LogContradiction(
-                    f"{part.topic}/{part.partition}: offsets {part.start} to {part.end} do not hold the "
-                    f"{part.count} records that the identity log names; was the topic made anew, compacted or trimmed?"
-                )
             positions = self.barrier.sources.setdefault(part.topic, {})
             positions[part.partition] = SourcePosition(part.topic_id, part.end)
         topology = self.stage.topology
@@ -348,6 +360,28 @@ class _Work:
         row = ledger_row(decision, seq_text(self.offset, 0), entry.id, None)
         self._ledger(0, decision, row)
 
+    def move_position(self, entry: AcceptLoss | SourceReset) -> None:
+        """An operator's order to go on elsewhere in a source; a repeat is ignored."""
+        barrier = self.barrier
+        if entry.id in barrier.controls:
+            return
+        barrier.controls = [*barrier.controls, entry.id][-CONTROL_IDS_MAX:]
+        violation = None
+        if isinstance(entry, SourceReset):
+            decided: DecisionKind = "source_reset"
+            barrier.sources.pop(entry.topic, None)
+        else:
+            decided = "loss_accepted"
+            stands = self.stage.source_position(entry.topic, entry.partition)
+            if stands is None:
+                violation = f"refused: {entry.topic}/{entry.partition} was never read"
+            elif entry.to < stands.offset:
+                violation = f"refused: {entry.topic}/{entry.partition} is read up to {stands.offset}"
+            else:
+                barrier.sources[entry.topic][entry.partition] = SourcePosition(stands.topic_id, entry.to)
+        row = ledger_row(Decision(decided, violation=violation), seq_text(self.offset, 0), entry.id, None)
+        self._ledger(0, Decision(decided), row)
+
     def _refusal(self, entry: Control) -> str | None:
         """Why a proposed topology does not come into force, or None if it does."""
         in_force = self.barrier.topology_version
@@ -426,6 +460,7 @@ class _Work:
             tally=self.tally,
             barrier=msgspec.structs.replace(barrier, sources=sources),
             void=self.void,
+            moves_positions=isinstance(entry, AcceptLoss | SourceReset),
         )
 
 
@@ -446,6 +481,18 @@ def _key_used_again(now: Topology, proposed: Topology, retired: Sequence[str]) -
         if was.get(key, what) != what:
             return f"refused: the key '{key}' is that of {was[key]} and is never used for anything else"
     return None
+
+
+def _require_records(entry: Slice, records: Sequence[RawRecord]) -> None:
+    start = 0
+    for part in entry.sources:
+        taken = records[start : start + part.count]
+        start += part.count
+        if len(taken) != part.count or records_crc(taken) != part.crc:
+            raise LogContradiction(
+                f"{part.topic}/{part.partition}: offsets {part.start} to {part.end} do not hold the "
+                f"{part.count} records that the identity log names; was the topic made anew, compacted or trimmed?"
+            )
 
 
 def ledger_row(decision: Decision, seq: str, message_id: str, source: SourceRef | None) -> dict[str, Any]:

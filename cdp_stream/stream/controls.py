@@ -7,6 +7,7 @@ Whoever may write to the identity log may give orders: the broker's access rules
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
@@ -14,8 +15,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
 from cdp_stream.errors import CdpStreamError
+from cdp_stream.model.time import Instant
 from cdp_stream.pipeline import CompiledTopology
-from cdp_stream.stages.entries import Control, decode_entry, encode_entry
+from cdp_stream.stages.entries import AcceptLoss, Control, SourceReset, decode_entry, encode_entry
 from cdp_stream.stages.identity import apply_control
 from cdp_stream.stages.records import LEDGER, partition_of
 from cdp_stream.stream.catch_up import read_to_end
@@ -25,12 +27,16 @@ from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import MESSAGE_BYTES_MAX, TopicNames
 
 _POLL_MS: Final = 200
+_ANSWERS: Final = ("topology_applied", "loss_accepted", "source_reset")
+
+
+Order = Control | AcceptLoss | SourceReset
 
 
 class Sent:
     """A control that stands in the identity log, and from where in the ledger its answer is to be looked for."""
 
-    def __init__(self, control: Control, offset: int, answers_from: int) -> None:
+    def __init__(self, control: Order, offset: int, answers_from: int) -> None:
         self.control = control
         self.offset = offset
         self.answers_from = answers_from
@@ -47,13 +53,29 @@ async def send_apply(settings: Settings, names: TopicNames, proposed: CompiledTo
     finally:
         await consumer.stop()
     control = apply_control(proposed, in_force.version, ends[identity_log], wall_clock_ms())
+    return await _send(settings, identity_log, control, ends[ledger])
+
+
+async def send_order(settings: Settings, names: TopicNames, make: Callable[[int, Instant], Order]) -> Sent:
+    """Append an order. `make` is given the end of the identity log, for the order's id, and the present time."""
+    identity_log, ledger = TopicPartition(names.identity_log, 0), _ledger_of(names)
+    consumer = plain_consumer(settings.aiokafka_options())
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets([identity_log, ledger])
+    finally:
+        await consumer.stop()
+    return await _send(settings, identity_log, make(ends[identity_log], wall_clock_ms()), ends[ledger])
+
+
+async def _send(settings: Settings, identity_log: TopicPartition, control: Order, answers_from: int) -> Sent:
     producer = AIOKafkaProducer(**settings.aiokafka_options(), acks="all", max_request_size=MESSAGE_BYTES_MAX)
     await producer.start()
     try:
         sent = await producer.send_and_wait(identity_log.topic, encode_entry(control), partition=0)
     finally:
         await producer.stop()
-    return Sent(control, sent.offset, ends[ledger])
+    return Sent(control, sent.offset, answers_from)
 
 
 async def _refuse_a_second(consumer: Any, identity_log: TopicPartition, in_force: InForce) -> None:
@@ -79,7 +101,7 @@ async def answer_to(settings: Settings, names: TopicNames, sent: Sent, within_s:
                 batches = await consumer.getmany(ledger, timeout_ms=_POLL_MS)
                 for record in batches.get(ledger, []):
                     row: dict[str, Any] = orjson.loads(record.value)
-                    if row.get("decision") == "topology_applied" and row["message_id"] == sent.control.id:
+                    if row.get("decision") in _ANSWERS and row["message_id"] == sent.control.id:
                         return row
     except TimeoutError:
         return None

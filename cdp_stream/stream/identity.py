@@ -14,7 +14,7 @@ from cdp_stream.metrics import IdentityMetrics
 from cdp_stream.model.change import ProfileChanges
 from cdp_stream.model.event import RawRecord
 from cdp_stream.pipeline import CompiledTopology
-from cdp_stream.stages.entries import ClockEntry, Entry, Slice, decode_entry, encode_entry
+from cdp_stream.stages.entries import ClockEntry, Entry, Slice, decode_entry, encode_entry, gives_up
 from cdp_stream.stages.identity import (
     IdentityBarrier,
     IdentityStage,
@@ -36,6 +36,7 @@ _SLICES_AHEAD = 3
 """Slices in the log that are not decided yet: one being decided, the others on their way through the log."""
 _POLL_MS = 100
 _COMMIT_EVERY_S = 2.0
+_LOOK_EVERY_S = 10.0
 _SILENT_S = 5.0
 """After so long without an entry the log is read past the group's client."""
 log = logging.getLogger("cdp_stream.identity")
@@ -73,6 +74,7 @@ class IdentityOwner:
         self.stage: IdentityStage
         self._sources: SourceReader
         self._checked: str | None = None
+        self._found: Mapping[str, TopicShape] = {}
         self._reads: dict[str, bool] = {}
         """The topics that are read, and whether each one's events may map identifiers."""
 
@@ -101,11 +103,13 @@ class IdentityOwner:
             self._accepts = True
             await self._do_present_entries()
             await self._propose_topology()
+            self._require_same_sources()
             await self._sources.start(_source_positions(self.stage.barrier))
             self._owner.is_ready()
             log.info("ready: entries up to %d are done", self.stage.barrier.next_offset - 1)
             self._tasks.create_task(self._append_entries())
             self._tasks.create_task(self._publish_positions())
+            self._tasks.create_task(self._watch_sources())
             self._tasks.create_task(self._take_entries())
 
     async def close(self) -> None:
@@ -116,12 +120,33 @@ class IdentityOwner:
 
     async def _open_sources(self) -> SourceReader:
         self._reads = _sources_of(self.stage.topology or self._proposed, self._names.prefix)
-        found = await find_sources(self._world.log, sorted(self._reads))
+        found = self._found = await find_sources(self._world.log, sorted(self._reads))
         topics = [SourceTopic(name, info.topic_id, info.partitions, self._reads[name]) for name, info in found.items()]
         group = f"{self._names.prefix}{self._names.space}.sources"
         return SourceReader(
             self._world.log, group, topics, self._settings.step_events_max, self._settings.step_bytes_max
         )
+
+    def _require_same_sources(self) -> None:
+        """The sources are those that the state was made from. Raises LogContradiction."""
+        for topic, positions in self.stage.barrier.sources.items():
+            for position in positions.values():
+                if topic in self._found and position.topic_id != self._found[topic].topic_id:
+                    raise LogContradiction(
+                        f"{topic}: the topic was deleted and made anew (its id was {position.topic_id}, now "
+                        f"{self._found[topic].topic_id}); `cdp-stream source-reset` reads it from its beginning"
+                    )
+
+    async def _watch_sources(self) -> None:
+        """What happens to a source while it is read: more partitions, or another topic under its name."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            found = await find_sources(self._world.log, sorted(self._reads))
+            before, self._found = self._found, found
+            self._require_same_sources()
+            for topic, info in found.items():
+                if info.partitions != before[topic].partitions:
+                    raise StartAgain(f"{topic} has {info.partitions} partitions now")
 
     async def _recognise_log(self) -> None:
         """The log is the one that the state was made from: it holds the last entry done, with the same bytes."""
@@ -226,17 +251,37 @@ class IdentityOwner:
 
     async def _step(self, offset: int, timestamp: int, entry: Entry, done: Callable[[], None] | None = None) -> None:
         """Decide an entry while the one before is under way; `done` is called when it is stored."""
-        records: list[RawRecord] = []
-        if isinstance(entry, Slice):
-            records = await self._sources.take(entry.sources)
-        began = time.perf_counter()
-        step = self.stage.decide(offset, timestamp, entry, records)
+        began, records, step = await self._decide(offset, timestamp, entry)
         if self._sent is not None:
             await self._sent
         self._sent = asyncio.get_running_loop().create_future()
         self._stored = self._tasks.create_task(
             self._send_and_store(step, records, began, self._sent, self._stored, done)
         )
+
+    async def _decide(self, offset: int, timestamp: int, entry: Entry) -> tuple[float, list[RawRecord], IdentityStep]:
+        """When its decision began, its records, and the step of an entry."""
+        try:
+            records = await self._sources.take(entry.sources) if isinstance(entry, Slice) else []
+            began = time.perf_counter()
+            return began, records, self.stage.decide(offset, timestamp, entry, records)
+        except LogContradiction as error:
+            if not isinstance(entry, Slice) or not await self._is_given_up(offset, entry):
+                raise
+            log.warning("entry %d is passed over, as an operator has ordered: %s", offset, error)
+            return time.perf_counter(), [], self.stage.decide(offset, timestamp, entry, None)
+
+    async def _is_given_up(self, offset: int, named: Slice) -> bool:
+        """Does an order further on in the log give up records of this slice? Then no owner will ever decide it."""
+        consumer = self._world.log.consumer()
+        await consumer.start()
+        try:
+            async for _, record in read_to_end(consumer, {self._log: offset + 1}):
+                if gives_up(decode_entry(record.value), named):
+                    return True
+        finally:
+            await consumer.stop()
+        return False
 
     async def _send_and_store(
         self,
@@ -282,6 +327,8 @@ class IdentityOwner:
 
     def _check_sources(self, step: IdentityStep) -> None:
         """Once this step has put a topology in force that has other sources than are read: claim anew."""
+        if step.moves_positions:
+            raise StartAgain("an operator has moved the position in a source")
         if step.topology_version == self._checked:
             return
         topology = self.stage.topology

@@ -71,16 +71,18 @@ async def last_barrier(log: Log, changelog: TopicPartition) -> bytes | None:
 
 
 async def _topology_of_entry(log: Log, where: TopicPartition, barrier: IdentityBarrier) -> Topology:
-    consumer = log.consumer()
-    await consumer.start()
-    try:
-        async for _, record in read_to_end(consumer, {where: barrier.topology_entry}):
-            entry = decode_entry(bytes(record.value))
-            if record.offset == barrier.topology_entry and isinstance(entry, Control):
-                return Topology.from_canonical(entry.topology)
-            break
-    finally:
-        await consumer.stop()
+    # A consumer would look for a topic that is gone for ever.
+    if await log.describe([where.topic]):
+        consumer = log.consumer()
+        await consumer.start()
+        try:
+            async for _, record in read_to_end(consumer, {where: barrier.topology_entry}):
+                entry = decode_entry(bytes(record.value))
+                if record.offset == barrier.topology_entry and isinstance(entry, Control):
+                    return Topology.from_canonical(entry.topology)
+                break
+        finally:
+            await consumer.stop()
     raise StateError(
         f"{where.topic}: entry {barrier.topology_entry}, which put topology version {barrier.topology_version} in "
         "force, is not there any more; this topic must keep everything (retention.ms=-1)"

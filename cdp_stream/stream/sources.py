@@ -197,7 +197,8 @@ def _removed(where: TopicPartition, start: int, earliest: int) -> LogContradicti
             "deleted and made anew"
         )
     return LogContradiction(
-        f"{where.topic}/{where.partition}: retention removed records {start} to {earliest - 1} before they were read"
+        f"{where.topic}/{where.partition}: retention removed records {start} to {earliest - 1} before they were read; "
+        "`cdp-stream accept-loss` goes on without them"
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import TopicPartition
 
 from cdp_stream.config.topology import Topology
@@ -116,8 +117,12 @@ class TopicNames:
 
 
 async def ensure_topics(admin: AIOKafkaAdminClient, names: TopicNames, replication_factor: int) -> None:
-    """Create the space's topics that are absent. Raises SettingsError when one has another number of partitions."""
+    """Create the space's topics that are absent.
+
+    Raises SettingsError when one has another number of partitions, or settings with which it would forget or reorder.
+    """
     await create_topics(admin, names.ours(), replication_factor)
+    await _refuse_settings(admin, names)
 
 
 async def create_topics(
@@ -158,6 +163,39 @@ async def create_topics(
             return
         await asyncio.sleep(0.1)
     raise BrokerUnavailable(f"topics were not there {_CREATED_WITHIN_S} s after they had been created")
+
+
+async def _refuse_settings(admin: AIOKafkaAdminClient, names: TopicNames) -> None:
+    # A source that is compacted loses records between two reads of the same slice.
+    wanted = {topic: {"cleanup.policy": "delete"} for topic in names.sources}
+    wanted |= {topic: settings for topic, (_, settings) in names.ours().items()}
+    for topic, found in sorted((await _settings_of(admin, sorted(wanted))).items()):
+        for name, value in wanted[topic].items():
+            has = found.get(name, value)
+            if name == "delete.retention.ms" and int(has) >= int(value):
+                continue
+            if has != value:
+                raise SettingsError(
+                    f"topic {topic} has {name}={has}, it must be {value}: change it, or remove the topic"
+                )
+        if topic not in names.sources and int(found["max.message.bytes"]) < MESSAGE_BYTES_MAX:
+            log.warning(
+                "topic %s has max.message.bytes=%s; a step may need up to %d, and stops the worker where it does",
+                topic,
+                found["max.message.bytes"],
+                MESSAGE_BYTES_MAX,
+            )
+
+
+async def _settings_of(admin: AIOKafkaAdminClient, topics: list[str]) -> dict[str, dict[str, str]]:
+    """The settings of those of the topics that exist."""
+    asked = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
+    found = {}
+    for response in await admin.describe_configs(asked):
+        for error, _, _, topic, settings in response.resources:
+            if not error:
+                found[topic] = {name: value for name, value, *_ in settings}
+    return found
 
 
 def _refuse_contradictions(wanted: Mapping[str, tuple[int, dict[str, str]]], found: dict[str, TopicInfo]) -> None:
