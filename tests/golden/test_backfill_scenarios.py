@@ -93,6 +93,19 @@ def test_what_is_declared_no_more_leaves_its_last_value_as_a_custom_trait() -> N
     assert {"spend": 12, "buyers": True} == profile(driver)["traits"]
 
 
+def test_what_was_not_kept_for_a_while_is_whole_when_it_is_wanted_again() -> None:
+    gifts = "event('Order').where(property('gift')).count() >= {}"
+    driver = TopologyDriver(topology({"key": "givers", "definition": gifts.format(1)}))
+    order(driver, 1, gift=True)
+    driver.reconfigure(topology())
+    order(driver, 2, gift=True)
+    driver.reconfigure(topology({"key": "givers_2", "definition": gifts.format(2)}))
+    assert ["givers_2"] == profile(driver)["audiences"]
+    order(driver, 3, gift=True)
+    driver.reconfigure(topology({"key": "givers_2", "definition": gifts.format(4)}))
+    assert [] == profile(driver)["audiences"]
+
+
 def test_a_key_means_one_thing_for_the_life_of_a_space() -> None:
     driver = TopologyDriver(topology(BUYERS, traits=[{"key": "plan", "definition": "event('Order').last('plan')"}]))
     with pytest.raises(TopologyError, match="the key 'buyers' is that of an audience and is never used"):
