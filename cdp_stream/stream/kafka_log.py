@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 
-from cdp_stream.errors import BrokerUnavailable
+from cdp_stream.errors import Fenced
 from cdp_stream.model.time import Instant
 from cdp_stream.store.rocks import RocksStore
 from cdp_stream.stream.log import Acknowledged, BatchRecord, World
@@ -112,7 +112,7 @@ class KafkaLog:
             # An error empties the list too; a partition without a marker would let an older owner in.
             unmarked = set(outputs) - set(transaction.txn_partitions)
             if unmarked:
-                raise BrokerUnavailable(f"{transactional_id}: the claim was refused for {sorted(unmarked)[:5]}")
+                raise Fenced(f"{transactional_id}: the claim was refused for {sorted(unmarked)[:5]}")
             await producer.abort_transaction()
             return transaction.producer_id, transaction.producer_epoch
         finally:
