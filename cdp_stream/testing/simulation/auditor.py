@@ -12,7 +12,7 @@ from aiokafka.structs import TopicPartition
 
 from cdp_stream.model.ports import Store
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
-from cdp_stream.stages.profiles import ProfileBarrier
+from cdp_stream.stages.profiles import ProfileBarrier, Shipment
 from cdp_stream.stages.records import (
     AUDIENCE_CHANGES,
     DEAD_LETTERS,
@@ -52,6 +52,8 @@ class Auditor:
         self.identity_barrier: IdentityBarrier | None = None
         self.profile_barriers: dict[int, ProfileBarrier] = {}
         self._sources: set[tuple[str, str]] = set()
+        self._told: set[str] = set()
+        self._shipments = names.of_role(SHIPMENTS)
         self._last_seq: dict[tuple[str, bytes], str] = {}
         self.members: dict[tuple[str, str], bool] = {}
         self._open: dict[tuple[str, ...], bool] = {}
@@ -79,6 +81,9 @@ class Auditor:
         if (where.topic, src) in self._sources:
             self._violations.add(5, place, f"src {src} stands there already")
         self._sources.add((where.topic, src))
+        self._told.add(src)
+        if where.topic == self._shipments:
+            self._shipment(place, src, record)
         role = self.roles.get(where.topic)
         if role is None:
             return
@@ -94,6 +99,14 @@ class Auditor:
             self._trait(place, row)
         elif role.startswith(DESTINATION_PREFIX):
             self._destination(place, role, row)
+
+    def _shipment(self, place: str, src: str, record: Stored) -> None:
+        """Its pieces are numbered behind the other outputs of the change."""
+        change, _, number = src.rpartition("/")
+        piece = msgspec.msgpack.decode(record.value or b"", type=Shipment).piece
+        missing = [before for before in range(int(number) - piece) if f"{change}/{before}" not in self._told]
+        if missing:
+            self._violations.add(36, place, f"{src} is there before outputs {missing} of the same change")
 
     def _audience(self, place: str, row: dict[str, Any]) -> None:
         key = (row["profile_id"], row["audience_key"])

@@ -46,6 +46,7 @@ INVARIANTS: Final[dict[int, tuple[str, str]]] = {
     33: ("end", "The same with another number of partitions and with slices cut elsewhere (digest)."),
     34: ("end", "Memberships in the state are those that audience-changes told last."),
     35: ("profiles", "The index of due times holds each profile that does not wait at its earliest instant, once."),
+    36: ("outputs", "A shipment stands in its topic only after all that its profile told at that change."),
 }
 """Number: where it is looked at, and what holds."""
 
