@@ -56,7 +56,7 @@ bench: setup
 	$(BIN)/python benchmarks/run_all.py
 
 demo: setup
-	$(BIN)/cdp-stream demo topologies/ecommerce
+	$(BIN)/cdp-stream demo topologies/$(or $(TOPOLOGY),ecommerce)
 
 docs schema: setup
 	$(BIN)/cdp-stream schema --out topologies/topology.schema.json --docs docs/topology.md

@@ -11,7 +11,7 @@ A source record walks through five rooms that do not know one another; only this
 The walk is cut once, after identity: `resolve_event` runs in the space's single identity writer, `update_profile` in
 the partition that owns the profile, with a `ProfileEvent` travelling between them. A merge has two doors of its own:
 `leave_profile` where the absorbed profile lived, `absorb_profiles` where the survivor lives. Time has one, `fire_due`:
-a window's edge is passed at an instant of its own.
+a window's edge is passed, and a list is synced, at an instant of its own.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from msgspec import Struct
 
 from cdp_stream.audiences.evaluate import evaluate
 from cdp_stream.config.topology import Topology, topology_version
+from cdp_stream.destinations.lists import forget_list, plan_syncs, sync_lists
 from cdp_stream.destinations.route import (
     Routes,
     compile_routes,
     merge_open,
     merge_told,
+    resend_members,
     route_memberships,
     route_traits,
 )
@@ -219,14 +221,23 @@ def update_profile(
 
 
 def fire_due(profile: ProfileState, instant: Instant, topology: CompiledTopology, cause: Cause) -> ProfileUpdate:
-    """Evaluate what is due at this instant, as it is at this instant, and say what is to be told."""
+    """Evaluate what is due at this instant, sync the lists whose turn it is, and say what is to be told."""
     only = due_at(topology.computations, [key for key, due in profile.dues.items() if due <= instant])
     aggregations = [aggregation for computation in only for aggregation in computation.aggregations]
     states = prune_states(profile.states, aggregations, instant)
     # Dues of computations that are declared no more go, too.
     dues = {key: due for key, due in profile.dues.items() if due > instant}
     aged = msgspec.structs.replace(profile, states=states, dues=dues)
-    return _settle(profile, aged, topology, cause, [], _Occasion(instant, only))
+    update = _settle(profile, aged, topology, cause, [], _Occasion(instant, only))
+    return _sync(update, topology.routes, instant) if topology.routes.lists or profile.syncs else update
+
+
+def _sync(update: ProfileUpdate, routes: Routes, instant: Instant) -> ProfileUpdate:
+    """Lists whose sync is due take in what is true of the profile at this instant."""
+    opened, changes = sync_lists(update.profile, routes, instant)
+    synced = msgspec.structs.replace(update.profile, open=opened)
+    synced = msgspec.structs.replace(synced, syncs=plan_syncs(synced, routes, instant))
+    return msgspec.structs.replace(update, profile=synced, outputs=(*update.outputs, *changes))
 
 
 def past_matters(before: CompiledTopology, after: CompiledTopology) -> bool:
@@ -289,6 +300,13 @@ def _without_undeclared(
 def _without(heard: dict[str, dict[str, Any]], gone: Collection[str]) -> dict[str, dict[str, Any]]:
     left = {name: {key: value for key, value in keys.items() if key not in gone} for name, keys in heard.items()}
     return {name: keys for name, keys in left.items() if keys}
+
+
+def resync(profile: ProfileState, what: tuple[str, str], topology: CompiledTopology, cause: Cause) -> ProfileUpdate:
+    """Tell a destination again, where the profile is a member. `what`: audience key and destination."""
+    profile = forget_list(profile, topology.routes, what, cause.now)
+    opened, messages = resend_members(profile, topology.routes, what, topology.space, cause)
+    return ProfileUpdate(msgspec.structs.replace(profile, open=opened), tuple(messages))
 
 
 def leave_profile(profile: ProfileState, into: ProfileId, cause: Cause) -> ProfileUpdate:
@@ -383,6 +401,8 @@ def _settle(
     outputs.extend(trait_messages)
     outputs.extend(membership_messages)
     settled = msgspec.structs.replace(after, told=last_told, open=opened)
+    if topology.routes.lists or settled.syncs:
+        settled = msgspec.structs.replace(settled, syncs=plan_syncs(settled, topology.routes, occasion.now))
     return ProfileUpdate(settled, tuple(outputs), occasion.full)
 
 

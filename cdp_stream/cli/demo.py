@@ -54,8 +54,9 @@ def demo(topology: Path, limit: int | None, lines: int) -> None:
     Without Kafka (no CDP_STREAM_KAFKA, no Docker, no Java and Maven) the same walk runs in this process.
 
     \b
-    Example:
+    Examples:
       cdp-stream demo topologies/ecommerce
+      cdp-stream demo topologies/retail
     """
     compiled = load_compiled(topology)
     # The client complains about every topic that is not there yet.
@@ -134,6 +135,8 @@ class _Demo:
         self.decisions: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.members: Counter[str] = Counter()
+        self.somebody = ""
+        """Whom to look at afterwards: the first user who was seen."""
         self.last = time.monotonic()
 
     async def run(self, environment: dict[str, str]) -> None:
@@ -212,6 +215,9 @@ class _Demo:
         self.seen[role] += 1
         if role == LEDGER:
             self.decisions[kind] += 1
+            users = [known["id"] for known in row.get("identifiers", []) if known["type"] == "user_id"]
+            if users and not self.somebody:
+                self.somebody = f"user_id:{users[0]}"
         elif role == DEAD_LETTERS:
             self.reasons[row["reason"]] += 1
         elif role == AUDIENCE_CHANGES:
@@ -268,7 +274,7 @@ class _Demo:
             "Try next:\n"
             f"  .venv/bin/cdp-stream replay {self.folder} --explain\n"
             f"  .venv/bin/cdp-stream replay {self.folder} --state {state}\n"
-            f"  .venv/bin/cdp-stream inspect user_id:u-1 --state {state} --graph u-1.svg\n"
+            f"  .venv/bin/cdp-stream inspect {self.somebody} --state {state} --graph somebody.svg\n"
             "  .venv/bin/cdp-stream kafka up && CDP_STREAM_KAFKA=localhost:9092 "
             f".venv/bin/cdp-stream worker {self.folder}",
             markup=False,
@@ -293,6 +299,9 @@ def _line(role: str, row: dict[str, Any]) -> str:
         case "dead-letters":
             return f"  dead letter {row['reason']:20} {row['field'] or ''}  {row['detail']}"
         case _:
+            if row["type"] == "audience":
+                changed = f"{row['sync']} +{len(row['add'])} -{len(row['remove'])}"
+                return f"  -> {role.removeprefix(DESTINATION_PREFIX):8} {row['name']:20} {changed}  {row['messageId']}"
             name = row.get("event") or row["type"]
             return f"  -> {role.removeprefix(DESTINATION_PREFIX):8} {name:20} {profile}  {row['messageId']}"
 

@@ -25,6 +25,7 @@ _COMMANDS = {
     "status": ("cdp_stream.cli.status", "status"),
     "tail": ("cdp_stream.cli.tail", "tail"),
     "dead-letters": ("cdp_stream.cli.dead_letters", "dead_letters"),
+    "resync": ("cdp_stream.cli.resync", "resync"),
     "webhook": ("cdp_stream.cli.webhook", "webhook"),
     "inspect": ("cdp_stream.cli.inspect", "inspect_profile"),
     "kafka": ("cdp_stream.cli.kafka", "kafka"),

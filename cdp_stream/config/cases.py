@@ -172,10 +172,10 @@ class ExpectedAudienceChange(Part):
 
 
 class ExpectedMessage(Part):
-    """A message to a destination. Of a mapping inside it, what is not named is not looked at."""
+    """A message to a destination, or a record of a list. Of a mapping inside it, what is not named is not looked at."""
 
-    type: Literal["identify", "track", "group"] | None = Field(
-        default=None, description="The call.", examples=["track"]
+    type: Literal["identify", "track", "group", "audience"] | None = Field(
+        default=None, description="The call; `audience` is a record of a list.", examples=["track"]
     )
     event: Text | None = Field(default=None, description="Name of the track event.", examples=["Audience Entered"])
     user_id: Text | None = Field(default=None, alias="userId", description="User id.", examples=["u1"])
@@ -197,6 +197,16 @@ class ExpectedMessage(Part):
     )
     integrations: dict[Text, Any] | None = Field(
         default=None, description="The integrations.", examples=[{"crm": True}]
+    )
+    name: Text | None = Field(default=None, description="Of a list: its name.", examples=["Big spenders"])
+    sync: Literal["whole", "changes"] | None = Field(
+        default=None, description="Of a list: the whole list, or what has changed.", examples=["whole"]
+    )
+    add: Annotated[tuple[dict[Text, Any], ...], Field(max_length=ITEMS_MAX)] | None = Field(
+        default=None, description="Of a list: who is added, all of them, in any order.", examples=[[{"userId": "u1"}]]
+    )
+    remove: Annotated[tuple[dict[Text, Any], ...], Field(max_length=ITEMS_MAX)] | None = Field(
+        default=None, description="Of a list: who is removed, all of them, in any order.", examples=[[]]
     )
 
 

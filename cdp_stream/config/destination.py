@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import AfterValidator, BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic_core import PydanticCustomError
 
-from cdp_stream.config.fields import ITEMS_MAX, IdentifierType, Label, Name, Part, Rate, Switch, TopicName
+from cdp_stream.config.fields import (
+    ITEMS_MAX,
+    DurationText,
+    IdentifierType,
+    Label,
+    Name,
+    Part,
+    Rate,
+    Switch,
+    TopicName,
+)
+from cdp_stream.model.time import HOUR_MS, SECOND_MS, Duration
 
 Call = Literal["identify", "track", "group"]
 Strategy = Literal["last", "first", "all"]
@@ -15,6 +27,10 @@ Strategy = Literal["last", "first", "all"]
 MOBILE_TYPES: Final = ("android.idfa", "ios.idfa")
 """Advertising ids, the only device identifiers that destinations can match on."""
 _UNUSED_IF_EMPTY: Final = frozenset({"id_sync", "enrich"})
+EVENTS_ONLY: Final = ("send", "enter_event", "exit_event", "compute_event")
+"""Keys that a list has no use for."""
+SYNC_EVERY_MIN: Final = SECOND_MS
+"""Syncs at shorter intervals would be changes as they come: that is what event destinations are for."""
 SYNC_ALL_MAX: Final = 3
 """How many identifiers of one destination may have the strategy `all` ("trait-activation/id-sync")."""
 
@@ -45,11 +61,22 @@ def _read_id_sync(given: Any) -> Any:
     return given
 
 
+def _long_enough(sync_every: Duration) -> Duration:
+    if sync_every < SYNC_EVERY_MIN:
+        raise PydanticCustomError("duration", "should be a second at least: '1s', '15m', '6h'")
+    return sync_every
+
+
 class Destination(Part):
-    """A Kafka topic that is told of traits and audiences."""
+    """A Kafka topic that is told of audiences and, if it is of the kind `event`, of computed traits."""
 
     name: Name = Field(description="Name of the destination, unique in the topology.", examples=["crm"])
-    kind: Literal["event"] = Field(default="event", description="One message for every change.", examples=["event"])
+    kind: Literal["event", "list"] = Field(
+        default="event",
+        description="`event`: messages for every change. `list`: each audience is a list, with one record a sync; the "
+        "whole list first, then additions and removals.",
+        examples=["list"],
+    )
     topic: TopicName = Field(description="Kafka topic that gets the messages.", examples=["ecommerce.dest.crm"])
     send: Annotated[tuple[Call, ...], Field(min_length=1)] = Field(
         default=("identify", "track"),
@@ -96,6 +123,12 @@ class Destination(Part):
         "track.",
         examples=[["first_name", "plan"]],
     )
+    sync_every: Annotated[DurationText, AfterValidator(_long_enough)] | None = Field(
+        default_factory=lambda read: HOUR_MS if read.get("kind") == "list" else None,
+        description="For lists: how often they are synced, at the multiples of this duration since 1970, UTC. One hour, "
+        "unless set.",
+        examples=["6h"],
+    )
     rate_per_second: Rate | None = Field(
         default=None,
         description="How many requests a second its webhook gets at most, over all connectors together. The topic itself "
@@ -107,4 +140,6 @@ class Destination(Part):
     def _leave_out_unused(self, spell_out: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What is not chosen is not spelled out: the version of a topology that does not use these keys stays."""
         form: dict[str, Any] = spell_out(self)
+        if self.kind == "list":
+            form = {key: value for key, value in form.items() if key not in EVENTS_ONLY}
         return {key: value for key, value in form.items() if value or key not in _UNUSED_IF_EMPTY}

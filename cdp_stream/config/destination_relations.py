@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from cdp_stream.config.destination import MOBILE_TYPES, SYNC_ALL_MAX
+from cdp_stream.config.destination import EVENTS_ONLY, MOBILE_TYPES, SYNC_ALL_MAX
 from cdp_stream.config.explain import shown
 from cdp_stream.config.places import entries_of, texts_of, twice
 from cdp_stream.errors import Problem
@@ -23,7 +23,8 @@ def find_in_destinations(data: Mapping[str, Any]) -> list[Problem]:
         problems += _calls(path, entry)
         problems += _id_sync(path, entry, computed)
         problems += _enrich(path, entry)
-    return problems
+        problems += _of_its_kind(path, entry)
+    return problems + _no_traits_in_lists(data)
 
 
 def _items(path: str, entry: Mapping[str, Any], key: str) -> list[tuple[str, str]]:
@@ -82,4 +83,27 @@ def _enrich(path: str, entry: Mapping[str, Any]) -> list[Problem]:
         Problem(place, f"the key {shown(key)} is a field of outgoing messages")
         for place, key in keys
         if key in _TRACK_FIELDS
+    ]
+
+
+def _of_its_kind(path: str, entry: Mapping[str, Any]) -> list[Problem]:
+    if entry.get("kind") == "list":
+        return [
+            Problem(f"{path}.{key}", f"'{key}' is for destinations of the kind 'event'", "leave it out")
+            for key in EVENTS_ONLY
+            if key in entry
+        ]
+    if entry.get("sync_every") is not None:
+        return [Problem(f"{path}.sync_every", "'sync_every' is for lists", "set 'kind: list', or leave it out")]
+    return []
+
+
+def _no_traits_in_lists(data: Mapping[str, Any]) -> list[Problem]:
+    """Computed traits are not supported by list destinations ("using-engage-data")."""
+    lists = {entry.get("name") for _, entry in entries_of(data, "destinations") if entry.get("kind") == "list"}
+    return [
+        Problem(place, f"{shown(name)} is a list, and lists hold members of audiences", "name it on an audience")
+        for path, entry in entries_of(data, "traits")
+        for place, name in _items(path, entry, "destinations")
+        if name in lists
     ]

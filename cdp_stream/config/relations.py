@@ -1,4 +1,4 @@
-"""What the user wrote, seen as a whole: names that clash, names that lead nowhere, keys that a later version brings."""
+"""What the user wrote, seen as a whole: names that clash, names that lead nowhere."""
 
 from __future__ import annotations
 
@@ -11,17 +11,6 @@ from cdp_stream.config.fields import BUILT_IN_IDENTIFIER_TYPES
 from cdp_stream.config.places import entries_of, texts_of, twice
 from cdp_stream.errors import Problem
 
-_LATER: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
-    "destinations": {
-        "kind": ("event",),
-        "sync_every": (None,),
-    },
-}
-"""Keys of list entries that are known and not supported yet, each with the values that ask for nothing."""
-_ONLY_LATER_VALUES: Final = {"kind": ("list",)}
-"""Of these keys only the named values are of a later version; any other value is simply wrong."""
-_KEPT: Final = frozenset({"kind"})
-
 _INTERNAL_TOPICS: Final = (
     "identity-log",
     "profile-changes",
@@ -33,39 +22,6 @@ _INTERNAL_TOPICS: Final = (
     "identity.changelog",
     "profiles.changelog",
 )
-
-
-def set_later_keys_aside(data: Any) -> tuple[Any, list[Problem]]:
-    """The data without what later versions bring, and a problem for each of it that asks for something."""
-    if not isinstance(data, Mapping):
-        return data, []
-    plain = dict(data)
-    problems: list[Problem] = []
-    for section, later in _LATER.items():
-        entries = plain.get(section)
-        if isinstance(entries, list | tuple):
-            plain[section] = [
-                _without_later(f"{section}[{place}]", entry, later, problems) if isinstance(entry, Mapping) else entry
-                for place, entry in enumerate(entries)
-            ]
-    return plain, problems
-
-
-def _without_later(
-    path: str, entry: Mapping[Any, Any], later: Mapping[str, tuple[Any, ...]], problems: list[Problem]
-) -> dict[Any, Any]:
-    plain = dict(entry)
-    for key, value in entry.items():
-        if key not in later:
-            continue
-        harmless = any(value is nothing or value == nothing for nothing in later[key])
-        wrong = not harmless and key in _ONLY_LATER_VALUES and value not in _ONLY_LATER_VALUES[key]
-        if not harmless and not wrong:
-            what = f"'{key}: {str(shown(value)).strip(chr(39))}'" if key in _KEPT else f"'{key}'"
-            problems.append(Problem(f"{path}.{key}", f"{what} is not supported yet"))
-        if not wrong and not (harmless and key in _KEPT):
-            del plain[key]
-    return plain
 
 
 def find_contradictions(data: Any) -> list[Problem]:

@@ -31,7 +31,7 @@ from cdp_stream.config.fields import (
     TopicName,
 )
 from cdp_stream.config.form import Form
-from cdp_stream.config.relations import find_contradictions, set_later_keys_aside
+from cdp_stream.config.relations import find_contradictions
 from cdp_stream.errors import TopologyError
 from cdp_stream.model.time import DAY_MS
 
@@ -327,11 +327,10 @@ def parse_topology(data: Mapping[str, Any], file: str = "topology") -> Topology:
     Raises TopologyError with every problem, each with its path, the wrong value and, where there is one, the nearest
     right one. `file` is what the problems are reported under.
     """
-    plain, problems = set_later_keys_aside(data)
-    problems += find_contradictions(plain)
+    problems = find_contradictions(data)
     topology = None
     try:
-        topology = Topology.model_validate(plain)
+        topology = Topology.model_validate(data)
     except ValidationError as error:
         problems += explain(error, Topology)
     if topology is None or problems:

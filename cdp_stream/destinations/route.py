@@ -13,6 +13,7 @@ from cdp_stream.destinations.combine import Selection, combinations, entry_selec
 from cdp_stream.destinations.enrich import Enrichment, compile_enrichment, enrichment_of
 from cdp_stream.destinations.shape import ComputationClass, News, shape_messages
 from cdp_stream.model.profile import Cause, Combination, DestinationMessage, ProfileState
+from cdp_stream.model.time import Duration
 
 Open = dict[str, dict[str, tuple[Combination, ...]]]
 Told = dict[str, dict[str, tuple[tuple[Combination, Any], ...]]]
@@ -33,9 +34,10 @@ class Connection(Struct, frozen=True):
 
 
 class Route(Struct, frozen=True):
-    """An audience or computed trait and the destinations that hear of it."""
+    """An audience or computed trait and the destinations of one kind that hear of it."""
 
     key: str
+    name: str
     connections: tuple[Connection, ...]
 
 
@@ -44,6 +46,10 @@ class Routes(Struct, frozen=True):
 
     audiences: tuple[Route, ...]
     traits: tuple[Route, ...]
+    lists: tuple[Route, ...]
+    """Of audiences to list destinations."""
+    cadences: dict[str, Duration]
+    """List destination, used or not, to how often it is synced."""
 
 
 def compile_routes(topology: Topology) -> Routes:
@@ -54,20 +60,28 @@ def compile_routes(topology: Topology) -> Routes:
     by_name = {destination.name: destination for destination in topology.destinations}
     enrichments = {destination.name: compile_enrichment(destination, topology) for destination in topology.destinations}
 
-    def routes(computations: Iterable[Audience] | Iterable[Trait]) -> tuple[Route, ...]:
-        return tuple(
-            Route(
-                computation.key,
-                tuple(
-                    _connection(by_name[name], enrichments[name], include_anonymous=computation.include_anonymous)
-                    for name in dict.fromkeys(computation.destinations)
-                ),
+    def routes(kind: str, computations: Iterable[Audience] | Iterable[Trait]) -> tuple[Route, ...]:
+        found = []
+        for computation in computations:
+            connections = tuple(
+                _connection(by_name[name], enrichments[name], include_anonymous=computation.include_anonymous)
+                for name in dict.fromkeys(computation.destinations)
+                if by_name[name].kind == kind
             )
-            for computation in computations
-            if computation.destinations
-        )
+            if connections:
+                found.append(Route(computation.key, computation.name, connections))
+        return tuple(found)
 
-    return Routes(audiences=routes(topology.audiences), traits=routes(topology.traits))
+    return Routes(
+        audiences=routes("event", topology.audiences),
+        traits=routes("event", topology.traits),
+        lists=routes("list", topology.audiences),
+        cadences={
+            destination.name: destination.sync_every
+            for destination in topology.destinations
+            if destination.sync_every is not None
+        },
+    )
 
 
 def _connection(destination: Destination, enrichment: Enrichment, *, include_anonymous: bool) -> Connection:
@@ -100,17 +114,40 @@ def route_memberships(
             already = after.open.get(name, {}).get(route.key, ())
             heard: tuple[Combination, ...] = already
             if member:
-                whom = _combinations(after, connection.entries, formed)
+                whom = combinations_of(after, connection.entries, formed)
                 heard = tuple(combination for combination in whom if combination not in already)
             if not heard:
                 continue
             changed.setdefault(name, {})[route.key] = already + heard if member else ()
             if not member and connection.exits is not None:
-                heard = tuple(dict.fromkeys(heard + _combinations(after, connection.exits, formed)))
+                heard = tuple(dict.fromkeys(heard + combinations_of(after, connection.exits, formed)))
             news = _news(after, connection, ("audience", route.key, member), space, cause)
             for combination in heard:
                 messages.extend(shape_messages(news, combination))
-    return _updated(after.open, changed), messages
+    return with_changes(after.open, changed), messages
+
+
+def resend_members(
+    profile: ProfileState, routes: Routes, what: tuple[str, str], space: str, cause: Cause
+) -> tuple[Open, list[DestinationMessage]]:
+    """Tell a destination of a present member again. Out: the new `open` of the profile, and the messages in order.
+
+    `what`: audience key and destination. Every combination that the profile forms is told entered, whether it was or
+    not; whoever was told entered in another one stays open. An exit is nothing that is told again.
+    """
+    key, name = what
+    changed: Open = {}
+    messages: list[DestinationMessage] = []
+    for route in routes.audiences:
+        for connection in route.connections if route.key == key and profile.memberships.get(key, False) else ():
+            if connection.destination.name == name:
+                whom = combinations_of(profile, connection.entries, {})
+                already = profile.open.get(name, {}).get(key, ())
+                changed[name] = {key: tuple(dict.fromkeys(already + whom))}
+                news = _news(profile, connection, ("audience", key, True), space, cause)
+                for combination in whom:
+                    messages.extend(shape_messages(news, combination))
+    return with_changes(profile.open, changed), messages
 
 
 def route_traits(
@@ -131,7 +168,7 @@ def route_traits(
             last = dict(after.told.get(name, {}).get(route.key, ()))
             heard = [
                 combination
-                for combination in _combinations(after, connection.entries, formed)
+                for combination in combinations_of(after, connection.entries, formed)
                 if _differ(last.get(combination), value)
             ]
             if not heard:
@@ -141,7 +178,7 @@ def route_traits(
             news = _news(after, connection, ("trait", route.key, value), space, cause)
             for combination in heard:
                 messages.extend(shape_messages(news, combination))
-    return _updated(after.told, changed), messages
+    return with_changes(after.told, changed), messages
 
 
 def _news(
@@ -186,8 +223,8 @@ def merge_told(survivor: Told, absorbed: Told) -> Told:
     return merged
 
 
-def _combinations(profile: ProfileState, selection: Selection, formed: Formed) -> tuple[Combination, ...]:
-    # Most destinations ask for the same combinations; a profile's are formed once a change, in `formed`.
+def combinations_of(profile: ProfileState, selection: Selection, formed: Formed) -> tuple[Combination, ...]:
+    """Whom a selection takes. Most destinations ask for the same; a profile's are formed once a change, in `formed`."""
     if selection not in formed:
         formed[selection] = combinations(profile, selection)
     return formed[selection]
@@ -198,7 +235,7 @@ def _differ(told: Any, value: Any) -> bool:
     return bool(told != value) or type(told) is not type(value)
 
 
-def _updated(
+def with_changes(
     state: dict[str, dict[str, tuple[_Heard, ...]]], changed: dict[str, dict[str, tuple[_Heard, ...]]]
 ) -> dict[str, dict[str, tuple[_Heard, ...]]]:
     """Put the changed entries in place, and leave out empty ones."""

@@ -1,4 +1,4 @@
-"""Step 5d: a piece of news for a destination becomes identify and track messages, in the documented shapes."""
+"""Step 5d: news for a destination become identify and track messages, or records of a list, in the documented shapes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msgspec import Struct
 from cdp_stream.config.destination import MOBILE_TYPES, Destination
 from cdp_stream.model.ids import ProfileId, base62, derive
 from cdp_stream.model.profile import Cause, Combination, DestinationMessage
-from cdp_stream.model.time import format_instant
+from cdp_stream.model.time import Instant, format_instant
 
 _ANONYMOUS_PREFIXES: Final = {"email": "eml", **dict.fromkeys(MOBILE_TYPES, "idfa")}
 ComputationClass = Literal["audience", "trait"]
@@ -64,7 +64,7 @@ def _payload(news: News, call: UserCall, combination: Combination) -> dict[str, 
     payload.update(_sender(ids))
     payload["messageId"] = _message_id(news, call, combination)
     payload["timestamp"] = format_instant(news.cause.time)
-    context: dict[str, Any] = {"personas": _personas(news)}
+    context: dict[str, Any] = {"personas": _personas(news.space, news.computation_class, news.key)}
     identifiers = _identifier_fields(news.destination, ids)
     if call == "identify":
         payload["traits"] = _joined({news.key: news.value}, identifiers, news.enrichment)
@@ -73,12 +73,71 @@ def _payload(news: News, call: UserCall, combination: Combination) -> dict[str, 
         payload["properties"] = _joined(about, news.enrichment)
         if identifiers:
             context["traits"] = identifiers
+    context.update(_device(ids))
+    payload["context"] = context
+    payload["integrations"] = _only(news.destination.name)
+    return payload
+
+
+def shape_member(destination: Destination, combination: Combination, enrichment: dict[str, Any]) -> dict[str, Any]:
+    """A member of a list: who it is, by the same fields as in messages, and traits that ride along."""
+    ids = dict(combination)
+    member: dict[str, Any] = dict(_sender(ids))
+    traits = _joined(_identifier_fields(destination, ids), enrichment)
+    if traits:
+        member["traits"] = traits
+    member.update(_device(ids))
+    return member
+
+
+class ListPart(Struct, frozen=True, kw_only=True):
+    """One record of a list's sync: all of it, or one of several parts. Members are JSON already."""
+
+    space: str
+    destination: str
+    audience_key: str
+    audience_name: str
+    """When the list was created; later names are not propagated."""
+    sync: Instant
+    whole: bool
+    part: int
+    """From 1."""
+    last: bool
+    add: list[Any]
+    remove: list[Any]
+
+
+def shape_part(part: ListPart) -> dict[str, Any]:
+    """The record as it goes to the destination's topic."""
+    personas = _personas(part.space, "audience", part.audience_key)
+    personas["external_audience_id"] = "lst_" + base62(derive("list", part.space, part.destination, part.audience_key))
+    instant = format_instant(part.sync)
+    about = (part.space, part.destination, part.audience_key, instant, str(part.part))
+    return {
+        "type": "audience",
+        "name": part.audience_name,
+        "messageId": "personas_" + base62(derive("sync", *about)),
+        "timestamp": instant,
+        "sync": "whole" if part.whole else "changes",
+        "part": part.part,
+        "last": part.last,
+        "add": part.add,
+        "remove": part.remove,
+        "context": {"personas": personas},
+        "integrations": _only(part.destination),
+    }
+
+
+def _only(destination: str) -> dict[str, bool]:
+    return {"All": False, destination: True}
+
+
+def _device(ids: dict[str, str]) -> dict[str, Any]:
+    """The advertising id, if the combination holds one."""
     for mobile_type in MOBILE_TYPES:
         if mobile_type in ids:
-            context["device"] = {"type": mobile_type.partition(".")[0], "advertisingId": ids[mobile_type]}
-    payload["context"] = context
-    payload["integrations"] = {"All": False, news.destination.name: True}
-    return payload
+            return {"device": {"type": mobile_type.partition(".")[0], "advertisingId": ids[mobile_type]}}
+    return {}
 
 
 def _identifier_fields(destination: Destination, ids: dict[str, str]) -> dict[str, str]:
@@ -135,12 +194,12 @@ def _hex_of(value: str) -> str:
     return sha1(value.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
 
-def _personas(news: News) -> dict[str, str]:
-    space_id = f"spa_{news.space}"
+def _personas(space: str, computation_class: ComputationClass, key: str) -> dict[str, str]:
+    space_id = f"spa_{space}"
     return {
-        "computation_class": news.computation_class,
-        "computation_id": computation_id(news.space, news.computation_class, news.key),
-        "computation_key": news.key,
+        "computation_class": computation_class,
+        "computation_id": computation_id(space, computation_class, key),
+        "computation_key": key,
         "namespace": space_id,
         "space_id": space_id,
     }

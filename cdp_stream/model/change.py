@@ -74,11 +74,20 @@ class TopologyApplied(Change, frozen=True, kw_only=True, tag="topology", omit_de
     """Keys of audiences without all of history, and from which event time on theirs begins."""
 
 
+class Resync(Change, frozen=True, kw_only=True, tag="resync", omit_defaults=True):
+    """A destination is to hear of every present member of an audience again."""
+
+    audience_key: str
+    destination: str
+    message_id: str
+    """Of the order."""
+
+
 class Clock(Change, frozen=True, kw_only=True, tag="clock", omit_defaults=True):
     """Nothing but time has passed: `now` has moved."""
 
 
-ProfileChange = ProfileEvent | Absorbed | Absorbs | TopologyApplied | Clock
+ProfileChange = ProfileEvent | Absorbed | Absorbs | TopologyApplied | Resync | Clock
 
 
 class ProfileChanges(Struct, frozen=True, kw_only=True):

@@ -66,6 +66,7 @@ DecisionKind = Literal[
     "topology_applied",
     "loss_accepted",
     "source_reset",
+    "resync_requested",
 ]
 
 

@@ -62,13 +62,17 @@ class ProfileState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     dues: dict[str, Instant] = field(default_factory=dict)
     """Key of a computation to the earliest instant at which time alone may change it."""
     open: dict[str, dict[str, tuple[Combination, ...]]] = field(default_factory=dict)
-    """Destination to audience key to combinations told entered and not yet exited."""
+    """Destination to audience key to combinations told entered and not yet exited; of a list: those that are on it."""
     told: dict[str, dict[str, tuple[tuple[Combination, Any], ...]]] = field(default_factory=dict)
     """Destination to computed trait key to combinations and the last value each was told."""
+    syncs: dict[str, Instant] = field(default_factory=dict)
+    """List destination to the sync at which it hears that the profile is to be on other lists than `open` says."""
 
     @property
     def due(self) -> Instant | None:
-        """The earliest instant at which time alone may change anything, or None for never."""
+        """The earliest instant at which time alone may change or tell anything, or None for never."""
+        if self.syncs:
+            return min([*self.dues.values(), *self.syncs.values()])
         return min(self.dues.values()) if self.dues else None
 
 
@@ -117,7 +121,19 @@ class DestinationMessage(Struct, frozen=True, kw_only=True):
     payload: dict[str, Any]
 
 
-Output = TraitChange | AudienceChange | DestinationMessage
+class ListChange(Struct, frozen=True, kw_only=True):
+    """What a sync changes in one list because of one profile: members as they go out, ready to be encoded."""
+
+    destination: str
+    audience_key: str
+    audience_name: str
+    profile_id: ProfileId
+    sync: Instant
+    added: tuple[dict[str, Any], ...]
+    removed: tuple[dict[str, Any], ...]
+
+
+Output = TraitChange | AudienceChange | DestinationMessage | ListChange
 
 
 class ProfileUpdate(Struct, frozen=True):

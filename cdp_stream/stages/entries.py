@@ -50,6 +50,16 @@ class Control(Struct, frozen=True, tag_field="entry", tag="control"):
     topology: Any = None
 
 
+class ResyncEntry(Struct, frozen=True, tag_field="entry", tag="resync"):
+    """An order from an operator: tell a destination of every present member of an audience again."""
+
+    clock: Instant
+    id: str
+    """A repeat is ignored."""
+    audience: str
+    destination: str
+
+
 class ClockEntry(Struct, frozen=True, tag_field="entry", tag="clock"):
     """Time has passed. `drained`: every source had been read to its end, so `now` may move."""
 
@@ -75,7 +85,7 @@ class SourceReset(Struct, frozen=True, tag_field="entry", tag="source-reset"):
     topic: str
 
 
-Entry = Slice | Control | ClockEntry | AcceptLoss | SourceReset
+Entry = Slice | Control | ResyncEntry | ClockEntry | AcceptLoss | SourceReset
 
 _decoder: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
 

@@ -14,7 +14,7 @@ from cdp_stream.config.topology import Topology, canonical
 from cdp_stream.errors import LogContradiction, TopologyError
 from cdp_stream.intake.dead_letter import dead_letter_record
 from cdp_stream.intake.decode import decode
-from cdp_stream.model.change import Clock, ProfileChange, TopologyApplied
+from cdp_stream.model.change import Clock, ProfileChange, Resync, TopologyApplied
 from cdp_stream.model.event import DeadLetter, Event, RawRecord
 from cdp_stream.model.graph import Decision, DecisionKind
 from cdp_stream.model.ids import SourceRef, base62, derive
@@ -26,6 +26,7 @@ from cdp_stream.stages.entries import (
     ClockEntry,
     Control,
     Entry,
+    ResyncEntry,
     Slice,
     SourceReset,
     encode_entry,
@@ -163,6 +164,8 @@ class IdentityStage:
                 work.control(entry)
             case AcceptLoss() | SourceReset():
                 work.move_position(entry)
+            case ResyncEntry():
+                work.resync(entry)
         return work.finish(entry)
 
     def put_in_force(self, topology: CompiledTopology) -> None:
@@ -382,6 +385,36 @@ class _Work:
         row = ledger_row(Decision(decided, violation=violation), seq_text(self.offset, 0), entry.id, None)
         self._ledger(0, Decision(decided), row)
 
+    def resync(self, entry: ResyncEntry) -> None:
+        """An operator's order to tell a destination again. A repeat is ignored; a row says what became of it."""
+        barrier, topology = self.barrier, self.stage.topology
+        if entry.id in barrier.controls:
+            return
+        barrier.controls = [*barrier.controls, entry.id][-CONTROL_IDS_MAX:]
+        named = (
+            next((one for one in topology.topology.audiences if one.key == entry.audience), None) if topology else None
+        )
+        violation = None
+        if named is None:
+            violation = f"refused: there is no audience {entry.audience}"
+        elif entry.destination not in named.destinations:
+            violation = f"refused: the audience {entry.audience} does not go to {entry.destination}"
+        else:
+            self.everywhere(
+                lambda index: Resync(
+                    index=index,
+                    record=0,
+                    now=barrier.now,
+                    audience_key=entry.audience,
+                    destination=entry.destination,
+                    message_id=entry.id,
+                )
+            )
+        decision = Decision("resync_requested", violation=violation)
+        row = ledger_row(decision, seq_text(self.offset, 0), entry.id, None)
+        row["audience_key"], row["destination"] = entry.audience, entry.destination
+        self._ledger(0, decision, row)
+
     def _refusal(self, entry: Control) -> str | None:
         """Why a proposed topology does not come into force, or None if it does."""
         in_force = self.barrier.topology_version
@@ -397,6 +430,11 @@ class _Work:
                 was, wanted = getattr(now, name), getattr(proposed.topology, name)
                 if was != wanted:
                     return f"refused: {name} is {was} for the life of the space and cannot become {wanted}"
+            kinds = {destination.name: destination.kind for destination in now.destinations}
+            for destination in proposed.topology.destinations:
+                was = kinds.get(destination.name, destination.kind)
+                if was != destination.kind:
+                    return f"refused: the destination {destination.name} is of the kind {was}; give the new one another name"
             return _key_used_again(now, proposed.topology, self.barrier.retired)
         return None
 
@@ -523,6 +561,11 @@ def entry_hash(raw: bytes) -> str:
 def first_topology(topology: CompiledTopology, clock: Instant) -> Control:
     """The control that puts a space's first topology in force."""
     return Control(clock=clock, control="apply", id=f"first-{topology.version}", topology=canonical(topology.topology))
+
+
+def resync_entry(audience: str, destination: str, end: int, clock: Instant) -> ResyncEntry:
+    """The order to tell a destination of an audience again. `end`: of the identity log; it makes the id."""
+    return ResyncEntry(clock, f"resync-{audience}-{destination}-{end}", audience, destination)
 
 
 def apply_control(topology: CompiledTopology, based_on: str, end: int, clock: Instant) -> Control:

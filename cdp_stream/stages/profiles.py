@@ -15,13 +15,15 @@ arrived. Only that profile waits. Waits follow the order of the identity log, so
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import gcd
 from typing import Final, assert_never
 
 import msgspec
 from msgspec import Struct, field
 
 from cdp_stream.config.topology import Topology
+from cdp_stream.destinations.lists import list_cadences, next_sync
 from cdp_stream.errors import LogContradiction
 from cdp_stream.model.change import (
     Absorbed,
@@ -30,12 +32,13 @@ from cdp_stream.model.change import (
     ProfileChange,
     ProfileChanges,
     ProfileEvent,
+    Resync,
     TopologyApplied,
 )
 from cdp_stream.model.ids import USERS, ProfileId, share_before
 from cdp_stream.model.ports import Store
-from cdp_stream.model.profile import Cause, PastEvent, ProfileState, ProfileUpdate
-from cdp_stream.model.time import Instant
+from cdp_stream.model.profile import Cause, ListChange, PastEvent, ProfileState, ProfileUpdate
+from cdp_stream.model.time import Duration, Instant
 from cdp_stream.pipeline import (
     CompiledTopology,
     absorb_profiles,
@@ -44,10 +47,12 @@ from cdp_stream.pipeline import (
     leave_profile,
     past_matters,
     reconsider,
+    resync,
     update_profile,
 )
 from cdp_stream.stages.history import Entries, cut, merged, retained
 from cdp_stream.stages.identity import BARRIER_KEY, load_topology_version, topology_write
+from cdp_stream.stages.lists import ListNews, Lists, ListsPassed, news_record, passed_record
 from cdp_stream.stages.profile_states import ProfileDraft
 from cdp_stream.stages.records import SHIPMENTS, OutputRecord, partition_of, seq_number, seq_text
 from cdp_stream.stages.rows import output_record
@@ -78,7 +83,7 @@ class ProfileBarrier(Struct, kw_only=True):
     cursor_index: int = -1
     """The `index` of the last of them."""
     reconsidered: str = ""
-    """Where a new topology version is on its way through the profiles: the last id done."""
+    """Where a new topology version, or a resync, is on its way through the profiles: the last id done."""
     reconsidered_from: str = ""
     """The version before, as long as the new one is on its way."""
     reconsidered_count: int = 0
@@ -95,6 +100,12 @@ class ProfileBarrier(Struct, kw_only=True):
     state_format: int = 0
     decided_by: int = 0
     """See `state_format`; 0 where nothing is said."""
+    passed: Instant = 0
+    """Everything due at or before this instant has fired, but for profiles that wait."""
+    cadences: dict[str, Duration] = field(default_factory=dict)
+    """List destinations that were ever in force, to a duration of which all their syncs are multiples."""
+    reported: dict[str, Instant] = field(default_factory=dict)
+    """List destination to the sync whose passing was reported to its home."""
 
     @property
     def progress(self) -> float:
@@ -107,7 +118,7 @@ class ProfileBarrier(Struct, kw_only=True):
         return share_before(self.reconsidered)
 
 
-class Shipment(Struct, frozen=True):
+class Shipment(Struct, frozen=True, tag="state"):
     """One piece of an absorbed profile's state, on its way to the survivor's partition."""
 
     absorbed: ProfileId
@@ -145,7 +156,7 @@ class ProfileStep(Struct):
 
 
 _encode_shipment = msgspec.msgpack.Encoder().encode
-_decode_shipment = msgspec.msgpack.Decoder(Shipment).decode
+_decode_shipment = msgspec.msgpack.Decoder(Shipment | ListNews | ListsPassed).decode
 _decode_cargo = msgspec.msgpack.Decoder(Cargo).decode
 _decode_changes = msgspec.json.Decoder(ProfileChanges).decode
 
@@ -160,6 +171,7 @@ class ProfileStage:
         self.partitions = partitions
         self.barrier = decode_barrier(store.get(BARRIER_KEY), ProfileBarrier)
         self.states = ProfileDraft(store)
+        self.lists = Lists(store, partition, partitions)
         self._topologies: dict[str, CompiledTopology] = {}
         self._outputs: list[OutputRecord] = []
         self._tally: Counter[tuple[str, ...]] = Counter()
@@ -191,30 +203,98 @@ class ProfileStage:
 
     def decide_shipment(self, offset: int, raw: bytes) -> ProfileStep | None:
         """The next step of one shipment record; None if it was done already."""
+        return self.decide_shipments([(offset, raw)])
+
+    def decide_shipments(self, records: Sequence[tuple[int, bytes]]) -> ProfileStep | None:
+        """The next step of these records, with their offsets; None if all were done already.
+
+        Members on their way to a list come in thousands, and go into one step together; anything else has its own.
+        """
         barrier = self.barrier
-        if offset < barrier.shipments_next:
-            return None
-        if not barrier.playing:
+        kept = False
+        for offset, raw in records:
+            if offset < barrier.shipments_next:
+                continue
             shipment = _decode_shipment(raw)
-            self.states.put_piece(shipment.absorbed, shipment.piece, shipment.pieces, shipment.data)
-            barrier.playing = shipment.into if self.states.is_parked(shipment.into) else ""
-        if barrier.playing and not self._play(ProfileId(barrier.playing)):
-            return self._finish(done=False)
-        barrier.playing = ""
-        barrier.shipments_next = offset + 1
-        return self._finish(done=True)
+            if not isinstance(shipment, ListNews):
+                if kept:
+                    break
+                return self._receive(offset, shipment)
+            self.lists.keep(shipment, raw)
+            self._units += 1
+            kept = True
+            barrier.shipments_next = offset + 1
+            if self._is_full():
+                break
+        return self._finish(done=True) if kept else None
+
+    def _receive(self, offset: int, shipment: Shipment | ListsPassed) -> ProfileStep:
+        barrier = self.barrier
+        if isinstance(shipment, ListsPassed):
+            self.lists.pass_by(shipment)
+            done = self._tell_lists(shipment.destination)
+        else:
+            if not barrier.playing:
+                self.states.put_piece(shipment.absorbed, shipment.piece, shipment.pieces, shipment.data)
+                barrier.playing = shipment.into if self.states.is_parked(shipment.into) else ""
+            done = not barrier.playing or self._play(ProfileId(barrier.playing))
+            if done:
+                barrier.playing = ""
+                self._report_passed()
+        if done:
+            barrier.shipments_next = offset + 1
+        return self._finish(done=done)
+
+    def _tell_lists(self, destination: str) -> bool:
+        """Tell what is complete of a destination's lists; False when the step is full before."""
+        if self.barrier.topology_version is None:
+            # Others may be ahead; without this partition's own word nothing is complete.
+            return True
+        for record in self.lists.tell(destination, self.topology(self.barrier.topology_version).space):
+            self._outputs.append(record)
+            self._sent_bytes += len(record.value)
+            self._tally["destination", destination] += 1
+            if self._is_full():
+                return False
+        return True
+
+    def _report_passed(self) -> None:
+        """Tell the homes of lists which syncs are behind everything here: nothing more comes for them."""
+        barrier = self.barrier
+        passed = {name: barrier.passed // every * every for name, every in barrier.cadences.items()}
+        if all(sync <= barrier.reported.get(name, -1) for name, sync in passed.items()):
+            return
+        until = self._behind_everything()
+        for name, every in sorted(barrier.cadences.items()):
+            sync = until // every * every
+            if sync > barrier.reported.get(name, -1):
+                barrier.reported[name] = sync
+                self._outputs.append(passed_record(name, self.partition, sync, self.partitions))
+
+    def _behind_everything(self) -> Instant:
+        """Up to when nothing that was due is left, also not of a profile that waits."""
+        until = self.barrier.passed
+        for profile_id in self.states.parked_ids():
+            waiting = msgspec.msgpack.decode(next(self.states.parked(profile_id)), type=Parked)
+            until = min(until, waiting.change.now)
+            profile = self.states.get(profile_id)
+            if profile is not None and profile.due is not None:
+                until = min(until, profile.due - 1)
+        due = self.states.next_due(self.barrier.now)
+        return until if due is None else min(until, due[0] - 1)
 
     def outputs_done(self) -> Callable[[str], bool]:
         """Asks of the `src` of an output of ours: does it come from a change that is done, as things stand now?
 
         A change is done when its message is, or a step that ended inside it, unless it waits in a queue. A due time is
-        done when `now` has passed it, unless its profile still waits or still has it ahead.
+        done when `now` has passed it, unless its profile still waits or still has it ahead. A part of a list is done
+        when a later one comes next; the word that a sync is passed, when it has been given.
         """
         waiting = set()
         for raw in self.states.all_parked():
             parked = msgspec.msgpack.decode(raw, type=Parked)
             waiting.add((parked.offset, parked.change.index))
-        barrier, states = self.barrier, self.states
+        barrier, states, lists = self.barrier, self.states, self.lists
         next_offset, cursor_index, reconsidered, now = (
             barrier.next_offset,
             barrier.cursor_index,
@@ -224,6 +304,10 @@ class ProfileStage:
 
         def is_done(src: str) -> bool:
             place, about, *rest = src.split("/")[2:]
+            if place == "passed":
+                return int(about) <= barrier.reported.get(rest[0], -1)
+            if place == "sync":
+                return lists.is_told(rest[0], int(about), rest[1], int(rest[2]))
             if place == "due":
                 instant, profile_id = int(about), ProfileId(rest[0])
                 if instant > now or states.is_parked(profile_id):
@@ -255,6 +339,7 @@ class ProfileStage:
         if not self.barrier.parked and not self.barrier.playing:
             self.states.drop_clocks()
         writes = self.states.take_writes()
+        writes.update(self.lists.take_writes())
         writes.update(self._extra)
         step = ProfileStep(self._outputs, writes, self._tally, done)
         self._outputs, self._tally, self._extra = [], Counter(), {}
@@ -263,7 +348,8 @@ class ProfileStage:
 
     def _is_full(self) -> bool:
         """Has the step as much as it may hold?"""
-        return self._units >= STEP_UNITS_MAX or self._sent_bytes + self.states.bytes_pending >= STEP_BYTES_MAX
+        pending = self._sent_bytes + self.states.bytes_pending + self.lists.bytes_pending
+        return self._units >= STEP_UNITS_MAX or pending >= STEP_BYTES_MAX
 
     def _take(self, parked: Parked) -> bool:
         """Do or park a change; False when the step is full before the change is done."""
@@ -281,6 +367,8 @@ class ProfileStage:
                 return True
             case TopologyApplied():
                 return self._put_in_force(parked, change)
+            case Resync():
+                return self._resync_all(parked, change)
             case Clock():
                 return self._pass_time(parked)
             case _:
@@ -300,6 +388,8 @@ class ProfileStage:
         self.states.due_passed(now)
         if self.states.parked_count():
             self.states.keep_clock(parked.offset, parked.change.index, msgspec.msgpack.encode(parked))
+        self.barrier.passed = now
+        self._report_passed()
         return True
 
     def _age(self, profile_id: ProfileId, parked: Parked) -> bool:
@@ -343,6 +433,9 @@ class ProfileStage:
                 self._park(profile_id, msgspec.structs.replace(parked, topology_version=before))
             barrier.topology_version = change.version
             barrier.reconsidered_from = before
+            for name, every in compiled.routes.cadences.items():
+                barrier.cadences[name] = gcd(every, barrier.cadences.get(name, 0))
+            self.lists.replan(list_cadences(compiled.routes), change.now)
         before = barrier.reconsidered_from or change.version
         for profile_id in self.states.ids_after(barrier.reconsidered):
             if self._is_full():
@@ -358,7 +451,9 @@ class ProfileStage:
     def _reconsider(self, profile_id: ProfileId, parked: Parked, change: TopologyApplied) -> None:
         """Look at one profile anew, with its past where the version computes what the one before it did not."""
         profile = self.states.get(profile_id)
-        assert profile is not None, profile_id
+        if profile is None:
+            # It was absorbed itself while this waited, and its survivor is looked at in its own place.
+            return
         before, after = self.topology(parked.topology_version), self.topology(change.version)
         past: list[PastEvent] = []
         if before.retention != after.retention:
@@ -375,6 +470,36 @@ class ProfileStage:
         self._units += 1 + len(past) // _PAST_EVENTS_A_UNIT
         self._tally["backfill", "profiles"] += 1
         self._tally["backfill", "events"] += len(past)
+
+    def _resync_all(self, parked: Parked, change: Resync) -> bool:
+        """Tell a destination of every member again, after what was due before; False when the step is full before."""
+        if not self._pass_time(parked):
+            return False
+        every = self.topology(parked.topology_version).routes.cadences.get(change.destination)
+        if every is not None:
+            self.lists.tell_again(change.destination, change.audience_key, next_sync(change.now, every))
+        barrier = self.barrier
+        for profile_id in self.states.ids_after(barrier.reconsidered):
+            if self._is_full():
+                return False
+            if self.states.is_parked(profile_id):
+                self._park(profile_id, parked)
+            else:
+                self._resync(profile_id, parked, change)
+            barrier.reconsidered = profile_id
+        barrier.reconsidered = ""
+        return True
+
+    def _resync(self, profile_id: ProfileId, parked: Parked, change: Resync) -> None:
+        profile = self.states.get(profile_id)
+        if profile is None:
+            return
+        cause = _cause("resync", parked, change.now, change.message_id)
+        what = (change.audience_key, change.destination)
+        update = resync(profile, what, self.topology(parked.topology_version), cause)
+        self.states.put(update.profile)
+        self._emit(f"{parked.offset}/{change.index}/{profile_id}", update)
+        self._units += 1
 
     def _do(self, parked: Parked) -> bool:
         """Do a change; False if it must wait for shipments."""
@@ -407,6 +532,8 @@ class ProfileStage:
                 return False
             if isinstance(parked.change, TopologyApplied):
                 self._reconsider(profile_id, parked, parked.change)
+            elif isinstance(parked.change, Resync):
+                self._resync(profile_id, parked, parked.change)
             elif not self._do(parked):
                 return True
             self.states.unpark_first(profile_id)
@@ -465,10 +592,14 @@ class ProfileStage:
     def _emit(self, place: str, update: ProfileUpdate) -> int:
         """Put an update's outputs into the step; `place` is the middle of their `src`. Returns how many there are."""
         for number, output in enumerate(update.outputs):
-            record, what = output_record(output, f"profiles/{self.partition}/{place}/{number}", self.partition)
+            src = f"profiles/{self.partition}/{place}/{number}"
+            if isinstance(output, ListChange):
+                record = news_record(output, src, self.partitions)
+            else:
+                record, what = output_record(output, src, self.partition)
+                self._tally[what] += 1
             self._outputs.append(record)
             self._sent_bytes += len(record.value)
-            self._tally[what] += 1
         for kind in update.full:
             self._tally["limit", kind] += 1
         return len(update.outputs)

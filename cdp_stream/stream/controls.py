@@ -17,7 +17,7 @@ from aiokafka.structs import TopicPartition
 from cdp_stream.errors import CdpStreamError
 from cdp_stream.model.time import Instant
 from cdp_stream.pipeline import CompiledTopology
-from cdp_stream.stages.entries import AcceptLoss, Control, SourceReset, decode_entry, encode_entry
+from cdp_stream.stages.entries import AcceptLoss, Control, ResyncEntry, SourceReset, decode_entry, encode_entry
 from cdp_stream.stages.identity import apply_control
 from cdp_stream.stages.records import LEDGER, partition_of
 from cdp_stream.stream.catch_up import read_to_end
@@ -27,10 +27,10 @@ from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import MESSAGE_BYTES_MAX, TopicNames
 
 _POLL_MS: Final = 200
-_ANSWERS: Final = ("topology_applied", "loss_accepted", "source_reset")
+_ANSWERS: Final = ("topology_applied", "loss_accepted", "source_reset", "resync_requested")
 
 
-Order = Control | AcceptLoss | SourceReset
+Order = Control | ResyncEntry | AcceptLoss | SourceReset
 
 
 class Sent:

@@ -11,7 +11,7 @@ from functools import partial
 
 from aiokafka.structs import TopicPartition
 
-from cdp_stream.errors import StartAgain
+from cdp_stream.errors import Fenced, StartAgain
 from cdp_stream.metrics import ProfileMetrics
 from cdp_stream.stages.profiles import ProfileStage, ProfileStep
 from cdp_stream.stages.records import PROFILE_CHANGES, SHIPMENTS
@@ -47,6 +47,7 @@ class ProfileOwner:
         self._queue: asyncio.Queue[tuple[int, bytes, Callable[[], None]]] = asyncio.Queue(_QUEUE_MAX)
         self._missed = True
         self._one_step = asyncio.Lock()
+        self._failed = False
         self._changes = TopicPartition(names.of_role(PROFILE_CHANGES), partition)
         self._shipments = TopicPartition(names.of_role(SHIPMENTS), partition)
         self.stage: ProfileStage
@@ -146,9 +147,12 @@ class ProfileOwner:
             consumer.seek(self._shipments, self.stage.barrier.shipments_next)
             while True:
                 batches = await consumer.getmany(self._shipments, timeout_ms=_SHIPMENTS_WAIT_MS)
-                for record in batches.get(self._shipments, []):
+                records = [(record.offset, record.value) for record in batches.get(self._shipments, [])]
+                while records:
                     async with self._one_step:
-                        await self._steps(partial(self.stage.decide_shipment, record.offset, record.value))
+                        await self._steps(partial(self.stage.decide_shipments, records))
+                    stored = self.stage.barrier.shipments_next
+                    records = [record for record in records if record[0] >= stored]
         finally:
             await consumer.stop()
 
@@ -163,15 +167,22 @@ class ProfileOwner:
         self._checked = version
 
     async def _steps(self, decide: Callable[[], ProfileStep | None]) -> None:
-        """Take the steps of one input, until it is done: it may ask for more than one step holds."""
-        done = False
+        """Take the steps of one input, until it is done: it may ask for more than one step holds.
+
+        Where a step was decided and not stored, the stage in memory is ahead of the state, and nothing may follow on it:
+        whoever waits for the other input would go on before the failure ends this owner.
+        """
+        if self._failed:
+            raise Fenced("a step before this one could not be stored, which ends the claim")
+        self._failed, done = True, False
         while not done:
             began = time.perf_counter()
             step = decide()
             if step is None:
-                return
+                break
             await self._finish(step, began)
             done = step.done
+        self._failed = False
 
     async def _finish(self, step: ProfileStep, began: float) -> None:
         self._check_destinations()

@@ -22,7 +22,10 @@ _SHOWN: Final = {
     "audience_changes": ("audience_key", "change", "cause", "time"),
     "dead_letters": ("reason", "field", "detail"),
 }
-_SHOWN_OF_MESSAGES: Final = ("type", "event", "userId", "anonymousId", "groupId", "timestamp", "traits", "properties")
+_SHOWN_OF_MESSAGES: Final = (
+    *("type", "event", "userId", "anonymousId", "groupId", "timestamp", "traits", "properties"),
+    *("name", "sync", "add", "remove"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,7 @@ def _name_of(driver: TopologyDriver, profile_id: str) -> str:
 
 
 def _addressee(row: Row) -> tuple[Any, ...]:
-    return (row.get("userId"), row.get("anonymousId"), row.get("groupId"))
+    return (row.get("userId"), row.get("anonymousId"), row.get("groupId"), row.get("name"))
 
 
 def _message(row: Row) -> Row:

@@ -18,6 +18,7 @@ Row = dict[str, Any]
 
 _WAYS_TRIED_MAX: Final = 20_000
 """How many ways to lay expected records over those that there are; more are needed only for hundreds of vague ones."""
+_MEMBERS: Final = frozenset({"add", "remove"})
 _INSTANTS: Final = frozenset({"time", "timestamp"})
 
 
@@ -105,6 +106,8 @@ class Topic:
             return wanted is not None and wanted == self.profile(row["profile_id"])
         if key in _INSTANTS and isinstance(value, str):
             return isinstance(row.get(key), str) and parse_instant(value) == parse_instant(row[key])
+        if key in _MEMBERS and value is not None:
+            return _all_there(value, row.get(key))
         return fits(value, row.get(key))
 
     def _laid_over(self, expected: Sequence[Part], *, between: bool) -> bool:
@@ -177,6 +180,17 @@ class Topic:
         """Of a record, the fields that the expectation names."""
         shown = {**row, **self.shown(row)}
         return {key: _like(value, shown.get(key)) for key, value in _named(item).items()}
+
+
+def _all_there(expected: Sequence[Any], actual: Any) -> bool:
+    """Whether a list holds what is expected and nothing else, in any order; each takes the first that fits."""
+    left = list(actual or ())
+    for value in expected:
+        found = next((place for place, other in enumerate(left) if fits(value, other)), None)
+        if found is None:
+            return False
+        del left[found]
+    return actual is not None and not left
 
 
 def _named(item: Part) -> Row:

@@ -16,8 +16,8 @@ from cdp_stream.model.event import RawRecord
 from cdp_stream.model.ids import Collection, SourceRef
 from cdp_stream.model.time import Instant, instant_of, parse_instant
 from cdp_stream.pipeline import compile_topology
-from cdp_stream.stages.entries import ClockEntry, Control, Slice, SourceSlice, records_crc
-from cdp_stream.stages.identity import first_topology
+from cdp_stream.stages.entries import ClockEntry, Control, ResyncEntry, Slice, SourceSlice, records_crc
+from cdp_stream.stages.identity import first_topology, resync_entry
 from cdp_stream.stages.records import OutputRecord
 from cdp_stream.testing.local import LocalSpace
 
@@ -114,6 +114,11 @@ class TopologyDriver:
             raise TopologyError("topology", [Problem("", row["violation"])])
         self._topology = wanted
 
+    def resync(self, audience: str, destination: str) -> None:
+        """Tell a destination of every present member of an audience again, as an entry of the log."""
+        self._settle()
+        self._entry(resync_entry(audience, destination, self._space.next_offset, self._clock))
+
     def profile(self, name: str) -> dict[str, Any] | None:
         """A profile by `type:value` (`group_id:…` looks in accounts) or profile id, also an absorbed one's."""
         self._settle()
@@ -180,7 +185,7 @@ class TopologyDriver:
         ordered = [record for taken in by_topic.values() for record in taken]
         self._entry(Slice(clock=self._clock, sources=parts), ordered)
 
-    def _entry(self, entry: Slice | Control | ClockEntry, records: list[RawRecord] | None = None) -> None:
+    def _entry(self, entry: Slice | Control | ResyncEntry | ClockEntry, records: list[RawRecord] | None = None) -> None:
         self._space.take(self._space.next_offset, self._clock, entry, records or [])
 
 

@@ -18,6 +18,7 @@ from cdp_stream.pipeline import absorb_profiles
 from cdp_stream.stages import profiles as profile_stage
 from cdp_stream.stages.graph import GraphDraft
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityStage
+from cdp_stream.stages.lists import Lists, ListsPassed
 from cdp_stream.stages.profile_states import ProfileDraft
 from cdp_stream.stages.profiles import ProfileStage
 from cdp_stream.stages.records import SHIPMENTS, OutputRecord
@@ -235,6 +236,16 @@ def _now_per_step(patch: Patch) -> None:
     patch.setattr(IdentityStage, "decide", at_the_end)
 
 
+def _sync_at_the_first_word(patch: Patch) -> None:
+    pass_by = Lists.pass_by
+
+    def everybody(self: Lists, passed: ListsPassed) -> None:
+        for number in range(self._partitions):
+            pass_by(self, msgspec.structs.replace(passed, partition=number))
+
+    patch.setattr(Lists, "pass_by", everybody)
+
+
 def _float_sum(patch: Patch) -> None:
     patch.setattr(Sum, "add", lambda self, state, value, *_: (state or 0.0) + (measure(value) or 0.0))
     patch.setattr(Sum, "merge", lambda self, state, other: (state or 0.0) + (other or 0.0))
@@ -410,6 +421,9 @@ MUTATIONS = (
         "redelivery done again", "A message below the stored position is done again.", _redelivery_is_done_again, 0, 5
     ),
     Mutation("shipments first", "A shipment leaves before the other outputs of its step.", _shipments_first, 0, 36),
+    Mutation(
+        "sync at the first word", "A sync is told when one partition has passed it.", _sync_at_the_first_word, 4, 38
+    ),
     Mutation("void slices count", "A slice that does not follow is taken.", _void_slices_count, 1, 10),
     Mutation("restore too short", "A restore stops before the changelog's last record.", _restore_skips_the_end, 0, 10),
 )

@@ -12,7 +12,7 @@ from aiokafka.structs import TopicPartition
 
 from cdp_stream.model.ports import Store
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
-from cdp_stream.stages.profiles import ProfileBarrier, Shipment
+from cdp_stream.stages.profiles import ProfileBarrier
 from cdp_stream.stages.records import (
     AUDIENCE_CHANGES,
     DEAD_LETTERS,
@@ -26,6 +26,7 @@ from cdp_stream.store.memory import MemoryStore
 from cdp_stream.stream.topics import TopicNames
 from cdp_stream.testing.simulation.broker import SimulatedBroker, Stored
 from cdp_stream.testing.simulation.invariants import Violations
+from cdp_stream.testing.simulation.list_checks import Receiver
 from cdp_stream.testing.simulation.process import Changes
 from cdp_stream.testing.simulation.state_checks import check_graph, check_partition
 
@@ -53,11 +54,16 @@ class Auditor:
         self.profile_barriers: dict[int, ProfileBarrier] = {}
         self._sources: set[tuple[str, str]] = set()
         self._told: set[str] = set()
+        self._owed: dict[str, str] = {}
+        """Outputs that stood in no topic when a shipment of their change did, and its place."""
         self._shipments = names.of_role(SHIPMENTS)
         self._last_seq: dict[tuple[str, bytes], str] = {}
         self.members: dict[tuple[str, str], bool] = {}
+        self.receiver = Receiver(violations)
         self._open: dict[tuple[str, ...], bool] = {}
         self._values: dict[tuple[str, str, str], Any] = {}
+        self._resyncs: set[str] = set()
+        """The changes of orders to tell again, by the beginning of the `src` of what is told then."""
         self._claimed: dict[int, int] = {}
         self.steps = 0
 
@@ -82,8 +88,7 @@ class Auditor:
             self._violations.add(5, place, f"src {src} stands there already")
         self._sources.add((where.topic, src))
         self._told.add(src)
-        if where.topic == self._shipments:
-            self._shipment(place, src, record)
+        self._internal(where, record, place, src)
         role = self.roles.get(where.topic)
         if role is None:
             return
@@ -97,16 +102,30 @@ class Auditor:
             self._audience(place, row)
         elif role == TRAIT_CHANGES:
             self._trait(place, row)
+        elif role.startswith(DESTINATION_PREFIX) and row["type"] == "audience":
+            self.receiver.take(place, role, row)
         elif role.startswith(DESTINATION_PREFIX):
-            self._destination(place, role, row)
+            self._destination(place, role, row, again=src.rsplit("/", 3)[0] in self._resyncs)
+
+    def _internal(self, where: TopicPartition, record: Stored, place: str, src: str) -> None:
+        """What an output says of others: shipments of what stands before them, changes of what may be told again."""
+        if where.topic == self._shipments:
+            self._shipment(place, src, record)
+        elif src in self._owed:
+            self._violations.add(36, self._owed[src], f"stands before {src}, an output of the same change")
+        if b'"change":"resync"' in (record.value or b"") and where.topic == self._names.of_role(PROFILE_CHANGES):
+            self._resyncs.add(f"profiles/{where.partition}/{record.offset}")
 
     def _shipment(self, place: str, src: str, record: Stored) -> None:
-        """Its pieces are numbered behind the other outputs of the change."""
+        """The pieces of a state are numbered behind the other outputs of the change. So are those of the news of lists,
+        which share the topic and may come in any order.
+        """
+        if msgspec.msgpack.decode(record.value or b"")["type"] != "state":
+            return
         change, _, number = src.rpartition("/")
-        piece = msgspec.msgpack.decode(record.value or b"", type=Shipment).piece
-        missing = [before for before in range(int(number) - piece) if f"{change}/{before}" not in self._told]
-        if missing:
-            self._violations.add(36, place, f"{src} is there before outputs {missing} of the same change")
+        for before in range(int(number)):
+            if f"{change}/{before}" not in self._told:
+                self._owed.setdefault(f"{change}/{before}", place)
 
     def _audience(self, place: str, row: dict[str, Any]) -> None:
         key = (row["profile_id"], row["audience_key"])
@@ -121,7 +140,7 @@ class Auditor:
             self._violations.add(9, place, f"{key}: previous {row['previous']!r}, told was {self._values.get(key)!r}")
         self._values[key] = row["value"]
 
-    def _destination(self, place: str, role: str, row: dict[str, Any]) -> None:
+    def _destination(self, place: str, role: str, row: dict[str, Any], *, again: bool) -> None:
         personas = row["context"]["personas"]
         if personas["computation_class"] != "audience":
             return
@@ -131,7 +150,7 @@ class Auditor:
         ids = (row.get("userId", ""), row.get("anonymousId", ""), traits.get("email", ""), device)
         key = (role, row["type"], personas["computation_key"], *ids)
         entered = told[personas["computation_key"]]
-        if entered == self._open.get(key, False):
+        if entered == self._open.get(key, False) and not (again and entered):
             self._violations.add(8, place, f"{key} {'entered' if entered else 'exited'} twice")
         self._open[key] = entered
 

@@ -27,7 +27,15 @@ from cdp_stream.stages.profile_states import ProfileDraft
 from cdp_stream.stages.records import LEDGER, PROFILE_CHANGES, OutputRecord, partition_of
 from cdp_stream.stages.views import profile_view
 from cdp_stream.testing.local import LocalSpace
-from cdp_stream.testing.simulation.state_checks import check_both, graph_of, identity_barrier, require_rest
+from cdp_stream.testing.simulation.list_checks import check_members
+from cdp_stream.testing.simulation.state_checks import (
+    check_both,
+    graph_of,
+    identity_barrier,
+    require_rest,
+    states_of,
+    versions_of,
+)
 
 if TYPE_CHECKING:
     from cdp_stream.testing.simulation.run import Simulation
@@ -38,7 +46,7 @@ Rows = dict[tuple[str, bytes], list[bytes]]
 
 
 def compare_with_recomputation(run: Simulation) -> str:
-    """Invariants 3 and 27 to 34. Returns the run's digest."""
+    """Invariants 3, 27 to 34 and 39. Returns the run's digest."""
     identity: Store = run.auditor.folds["identity", 0]
     partitions: list[Store] = [run.auditor.folds["profiles", number] for number in range(run.plan.partitions)]
     require_rest(identity, partitions, run.violations)
@@ -64,6 +72,9 @@ def compare_with_recomputation(run: Simulation) -> str:
     _check_ledger(run, identity)
     _check_from_scratch(run, identity, partitions)
     _check_memberships(run, identity, partitions)
+    states = [state for store in partitions for state in states_of(store).values()]
+    versions, gone = versions_of(identity).values(), identity_barrier(identity).retired
+    check_members(run.auditor.receiver.members, states, partitions, versions, gone, run.violations)
     positions: dict[tuple[str, int], int] = {}
     void = [entry for _, _, entry, _ in entries if isinstance(entry, Slice) and not _follows(entry, positions)]
     run.figures.update(

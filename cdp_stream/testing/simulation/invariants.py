@@ -15,7 +15,7 @@ INVARIANTS: Final[dict[int, tuple[str, str]]] = {
     5: ("outputs", "Every `src` stands at most once in its topic."),
     6: ("outputs", "The rows of one key in a topic stand in the order of the identity log (`seq`)."),
     7: ("outputs", "Entered and exited alternate per profile and audience, and begin with entered."),
-    8: ("outputs", "Entered and exited alternate per destination, audience and identifier combination."),
+    8: ("outputs", "Entered and exited, or added and removed, alternate per destination, audience and combination."),
     9: ("outputs", "A trait change names as `previous` the value that the one before it told."),
     10: ("state", "No position of a barrier moves backwards: input, sources, outputs, `now`."),
     11: ("state", "A store holds what its changelog holds, after every commit."),
@@ -33,7 +33,10 @@ INVARIANTS: Final[dict[int, tuple[str, str]]] = {
     23: ("profiles", "A queue of parked changes is whole and begins with a merger that waits for a shipment."),
     24: ("profiles", "Pieces of shipments are whole or still arriving, and leave when they are taken in."),
     25: ("profiles", "The history of a profile is that of a living one, and within its limit."),
-    26: ("profiles", "A destination holds open combinations of an audience only of its members."),
+    26: (
+        "profiles",
+        "A destination holds open combinations only of an audience's members; a list until its next sync.",
+    ),
     27: ("stages", "At rest, both stages know the same profiles with the same external ids."),
     28: ("stages", "At rest, nothing is parked and no piece of a shipment is left."),
     29: ("stages", "At rest, the profile stage has done exactly what the identity stage has sent."),
@@ -47,6 +50,12 @@ INVARIANTS: Final[dict[int, tuple[str, str]]] = {
     34: ("end", "Memberships in the state are those that audience-changes told last."),
     35: ("profiles", "The index of due times holds each profile that does not wait at its earliest instant, once."),
     36: ("outputs", "A shipment stands in its topic only after all that its profile told at that change."),
+    37: ("outputs", "A list begins with a whole sync; syncs come in order, each in parts from 1 to the last."),
+    38: ("profiles", "Nothing is kept for a sync of a list that is told."),
+    39: (
+        "end",
+        "The list of a declared audience, as told and with what is kept for its next sync, is what the profiles say.",
+    ),
 }
 """Number: where it is looked at, and what holds."""
 

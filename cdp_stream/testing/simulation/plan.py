@@ -42,6 +42,8 @@ class Faults:
     clock_jumps: float
     """Share of source records at which the broker's clock jumps."""
     compactions: bool
+    resyncs: float
+    """Share of source records at which an operator asks for a resync."""
     forged_slices: float
     """Share of source records at which somebody appends an old slice once more."""
 
@@ -95,6 +97,9 @@ def plan_of(seed: int, events: int, *, store: str | None = None, faults: bool = 
     for _ in range(draw.choice((0, 1, 2, 3))):
         after = _with_one_more(apart, _changed(draw, versions[-1], unit_s))
         versions.append(_without_used_keys(versions, after))
+    lists = Random(f"{seed}/lists")  # noqa: S311
+    if _has_list(seed):
+        versions = [_with_list(lists, version, speed * traffic_s) for version in versions]
     return Plan(
         seed=seed,
         events=events,
@@ -132,6 +137,7 @@ def _faults(draw: Random, seed: int) -> Faults:
         passed_over=apart.choice((0.0, 0.0, 0.02, 0.2)),
         clock_jumps=draw.choice((0.0, 0.0, 0.03)),
         compactions=draw.random() < 0.5,
+        resyncs=apart.choice((0.0, 0.02, 0.05)) if _has_list(seed) else 0.0,
         forged_slices=draw.choice((0.0, 0.0, 0.03)),
     )
 
@@ -150,6 +156,7 @@ def _no_faults() -> Faults:
         passed_over=0,
         clock_jumps=0,
         compactions=False,
+        resyncs=0,
         forged_slices=0,
     )
 
@@ -209,6 +216,22 @@ def _with_one_more(draw: Random, topology: dict[str, Any]) -> dict[str, Any]:
     historical = draw.choice((False, "1h", "2d"))
     about = {"definition": "event('Product Viewed').count() >= 2", "historical": historical, "include_anonymous": True}
     return {**topology, "audiences": [*topology["audiences"], {"key": f"newly_{number}", **about}]}
+
+
+def _has_list(seed: int) -> bool:
+    """Two seeds in seven have lists and resyncs; the others stay the runs that they were."""
+    return seed % 7 in {4, 5}
+
+
+def _with_list(draw: Random, topology: dict[str, Any], span_s: float) -> dict[str, Any]:
+    """A list destination for some of the audiences, synced a few times, or many, while records are sent."""
+    every = max(1, round(span_s / draw.choice((2, 7, 30))))
+    ours = {"name": "list", "kind": "list", "topic": "dest.list", "sync_every": f"{every}s", "send_mobile_ids": True}
+    audiences = [
+        {**audience, "destinations": [*audience.get("destinations", ()), "list"]} if draw.random() < 0.7 else audience
+        for audience in topology["audiences"]
+    ]
+    return {**topology, "audiences": audiences, "destinations": [*topology["destinations"], ours]}
 
 
 def _changed(draw: Random, topology: dict[str, Any], unit_s: int) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 from typing import TYPE_CHECKING
 
 from aiokafka.structs import TopicPartition
 
 from cdp_stream.model.time import Instant
-from cdp_stream.stages.entries import Control, encode_entry
+from cdp_stream.stages.entries import Control, ResyncEntry, encode_entry
 from cdp_stream.stages.identity import first_topology
 from cdp_stream.stream.log import BatchRecord
 from cdp_stream.testing.simulation.traffic import SourceRecord, traffic
@@ -23,6 +24,7 @@ _COMPACTED_SHARE = 0.05
 async def send_traffic(run: Simulation, start: Instant) -> None:
     """Send every record at its time; between two of them, whatever the plan has in store."""
     draw, faults = run.plan.draw("sending"), run.plan.faults
+    resyncs = run.plan.draw("resyncs")
     changes_at = sorted(draw.random() for _ in run.versions[1:])
     for record in traffic(run.plan, start):
         await asyncio.sleep(max(0.0, record.at * run.plan.traffic_s - run.elapsed_s()))
@@ -33,6 +35,8 @@ async def send_traffic(run: Simulation, start: Instant) -> None:
             _new_version(run, by_control=draw.random() < 0.5)
         if draw.random() < faults.clock_jumps:
             run.clock_jump = draw.choice(_JUMPS_MS)
+        if resyncs.random() < faults.resyncs:
+            _resync(run, resyncs)
         if draw.random() < faults.forged_slices:
             _forge_slice(run, draw.random())
         if faults.compactions and draw.random() < _COMPACTED_SHARE:
@@ -68,6 +72,13 @@ def _new_version(run: Simulation, *, by_control: bool) -> None:
         run.apply = True
         for life in list(run.lives.values()):
             life.process.die()
+
+
+def _resync(run: Simulation, draw: Random) -> None:
+    """Somebody wants a destination to be told again; one time in a few it is not to be had, and refused."""
+    audience = draw.choice(("buyers", "browsers", "first_timers", "pro", "nobody"))
+    entry = ResyncEntry(run.world_clock(), f"resync-{draw.random()}", audience, draw.choice(("ads", "list")))
+    run.broker.append(TopicPartition(run.names.identity_log, 0), [(None, encode_entry(entry), None)])
 
 
 def _forge_slice(run: Simulation, which: float) -> None:

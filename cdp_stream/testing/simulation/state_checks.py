@@ -22,6 +22,7 @@ from cdp_stream.stages.profiles import Parked, ProfileBarrier
 from cdp_stream.stages.records import partition_of
 from cdp_stream.stages.state_format import decode_barrier
 from cdp_stream.testing.simulation.invariants import Violations
+from cdp_stream.testing.simulation.list_checks import check_kept
 
 _ID_LENGTH = 31
 """`use_` and 27 digits."""
@@ -170,7 +171,7 @@ def _check_marks(store: Store, barrier: IdentityBarrier, violations: Violations,
 
 
 def check_partition(store: Store, partition: int, partitions: int, violations: Violations) -> Counter[str]:
-    """Invariants 21 to 26 and 35 on one partition of the profile stage. Returns how many of each thing there are."""
+    """Invariants 21 to 26, 35 and 38 on one partition of the profile stage. Returns how many of each thing there are."""
     states = states_of(store)
     counts = Counter({"profile states": len(states)})
     redirects = {key[1:].decode() for key, _ in store.scan(b"r")}
@@ -184,10 +185,12 @@ def check_partition(store: Store, partition: int, partitions: int, violations: V
             violations.add(22, profile_id, "has a state, and was absorbed")
         for destination, audiences in state.open.items():
             for key, combinations in audiences.items():
-                if combinations and (destination, key) in told and not state.memberships.get(key, False):
+                expected = state.memberships.get(key, False) or destination in state.syncs
+                if combinations and (destination, key) in told and not expected:
                     violations.add(26, profile_id, f"{destination} holds {key} open, of which it is no member")
     _check_history(store, states, violations)
     _check_due_times(store, states, violations, counts)
+    check_kept(store, violations)
     arrived = _check_pieces(store, violations, counts)
     _check_queues(store, arrived, place, violations, counts)
     return counts

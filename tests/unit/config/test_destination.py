@@ -30,6 +30,19 @@ def problems_of(data: dict[str, Any]) -> list[str]:
     ("settings", "expected"),
     [
         (
+            {"sync_every": "6h"},
+            "destinations[0].sync_every: 'sync_every' is for lists; set 'kind: list', or leave it out",
+        ),
+        (
+            {"kind": "list", "enter_event": "Joined"},
+            "destinations[0].enter_event: 'enter_event' is for destinations of the kind 'event'; leave it out",
+        ),
+        (
+            {"kind": "list", "sync_every": "500ms"},
+            "destinations[0].sync_every: '500ms' should be a second at least: '1s', '15m', '6h'",
+        ),
+        ({"kind": "set"}, "destinations[0].kind: 'set' should be 'event' or 'list'"),
+        (
             {"send": ["group"]},
             "destinations[0].send[0]: 'group' tells of accounts, and no audience or trait here is about accounts; "
             "leave it out",
@@ -112,3 +125,20 @@ def test_settings_survive_the_canonical_form_and_change_the_version():
     topology = parse_topology(with_destination(**settings))
     assert canonical(Topology.from_canonical(canonical(topology))) == canonical(topology)
     assert topology_version(topology) != topology_version(parse_topology(with_destination()))
+
+
+def test_a_list_is_synced_every_hour_unless_set_and_reads_back_as_it_was_written():
+    unset = parse_topology(with_destination(kind="list"))
+    assert canonical(unset)["destinations"][0]["sync_every"] == "1h"
+    every = parse_topology(with_destination(kind="list", sync_every="6h"))
+    assert every.destinations[0].sync_every == 6 * 3_600_000
+    assert canonical(Topology.from_canonical(canonical(every))) == canonical(every)
+    assert {"send", "enter_event"} & set(canonical(every)["destinations"][0]) == set()
+
+
+def test_a_computed_trait_cannot_go_to_a_list():
+    data = with_destination(kind="list")
+    data["traits"][0]["destinations"] = ["crm"]
+    assert problems_of(data) == [
+        "traits[0].destinations[0]: 'crm' is a list, and lists hold members of audiences; name it on an audience"
+    ]

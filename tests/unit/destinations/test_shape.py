@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from hashlib import sha1
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from cdp_stream.config.destination import Destination
-from cdp_stream.destinations.shape import News, computation_id, shape_messages
+from cdp_stream.destinations.shape import ListPart, News, computation_id, shape_member, shape_messages, shape_part
 from cdp_stream.model.ids import ProfileId
 from cdp_stream.model.profile import Cause
 from cdp_stream.model.time import parse_instant
@@ -254,4 +255,23 @@ def test_the_documentation_shows_what_is_really_sent():
         *payloads(news(), BOTH),
         payloads(news(value=False), (("email", "Ana@example.org"),))[1],
         payloads(spend, (("user_id", "cust-118"),))[1],
+        list_record(),
     ]
+
+
+def list_record() -> dict[str, Any]:
+    ads = Destination(name="Ads", kind="list", topic="shop.ads")
+    return shape_part(
+        ListPart(
+            space="shop",
+            destination="Ads",
+            audience_key="lapsed_buyers_30d",
+            audience_name="Lapsed buyers",
+            sync=parse_instant("2025-01-02T12:00:00Z"),
+            whole=False,
+            part=1,
+            last=True,
+            add=[shape_member(ads, BOTH, {})],
+            remove=[shape_member(ads, (("email", "bo@example.org"),), {})],
+        )
+    )

@@ -69,6 +69,17 @@ REFUSED = [
         apply_control(compile_topology(parse_topology({**BASE, "space": "other"})), FIRST.version, 1, 5),
         "space is shop for the life of the space and cannot become other",
     ),
+    (
+        apply_control(
+            compile_topology(
+                parse_topology({**BASE, "destinations": [{"name": "crm", "kind": "list", "topic": "crm.out"}]})
+            ),
+            FIRST.version,
+            1,
+            5,
+        ),
+        "the destination crm is of the kind event; give the new one another name",
+    ),
     (Control(5, "apply", "made-by-hand", FIRST.version, {"spice": 1}), "sources: 'sources' is missing"),
     (Control(5, "apply", "made-by-hand", FIRST.version, ["no", "topology"]), "should be a mapping"),
     (

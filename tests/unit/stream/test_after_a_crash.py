@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from random import Random
+from typing import cast
 
 import msgspec
 import pytest
 from aiokafka.structs import TopicPartition
 
 from cdp_stream.errors import Fenced
+from cdp_stream.metrics import Metrics, ProfileMetrics
 from cdp_stream.model.change import ProfileEvent
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier, IdentityStage
-from cdp_stream.stages.profiles import Parked, ProfileBarrier, ProfileStage
+from cdp_stream.stages.profiles import Parked, ProfileBarrier, ProfileStage, ProfileStep
 from cdp_stream.stages.records import LEDGER, OutputRecord
 from cdp_stream.store.memory import MemoryStore
 from cdp_stream.stream.claim import claim
-from cdp_stream.stream.log import BatchRecord
+from cdp_stream.stream.log import BatchRecord, World
+from cdp_stream.stream.profiles import ProfileOwner
+from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.step import StepWriter
 from cdp_stream.stream.topics import TopicNames
 from cdp_stream.testing.simulation.broker import SimulatedBroker
@@ -79,6 +85,29 @@ def test_outputs_of_an_entry_are_done_when_the_entry_is() -> None:
     store.commit({BARRIER_KEY: msgspec.msgpack.encode(IdentityBarrier(next_offset=5))})
     stage = IdentityStage(store, 1)
     assert (True, False) == (stage.is_done("identity/0/4/0/0"), stage.is_done("identity/0/5/0/0"))
+
+
+def test_nothing_is_decided_on_top_of_a_step_that_was_not_stored() -> None:
+    """The two inputs of a partition take turns: the other one is there at once when a step fails."""
+
+    class Unstored(ProfileOwner):
+        async def _finish(self, step: ProfileStep, began: float) -> None:
+            raise Fenced("lost")
+
+    decided: list[str] = []
+
+    def decide(which: str) -> ProfileStep:
+        decided.append(which)
+        return ProfileStep([], {}, Counter(), done=True)
+
+    async def scenario() -> None:
+        owner = Unstored(Settings("none:1"), NAMES, 0, ProfileMetrics(Metrics()), cast("World", None))
+        for which in ("changes", "shipments"):
+            with pytest.raises(Fenced):
+                await owner._steps(partial(decide, which))
+
+    asyncio.run(scenario())
+    assert decided == ["changes"]
 
 
 def test_a_claim_that_another_one_overtook_is_given_up() -> None:
