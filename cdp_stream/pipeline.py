@@ -47,7 +47,7 @@ from cdp_stream.language.computations import (
     spelled,
 )
 from cdp_stream.language.values import same
-from cdp_stream.model.change import Absorbed, Absorbs, NewExternalId, ProfileEvent
+from cdp_stream.model.change import SOURCE_KEY, Absorbed, Absorbs, NewExternalId, ProfileEvent
 from cdp_stream.model.event import Event
 from cdp_stream.model.graph import GraphState, IdentityOutcome, Resolution
 from cdp_stream.model.ids import USERS, ProfileId
@@ -120,18 +120,27 @@ def resolve_event(event: Event, state: GraphState, topology: CompiledTopology) -
     return resolve_identity(event, state, topology.identity)
 
 
+def context_of(event: Event, source: str, topology: CompiledTopology) -> dict[str, Any] | None:
+    """What of the context the profile stage is told: the parts that definitions read or the history keeps, and, where
+    definitions ask for it, the name of the event's source. None for nothing.
+    """
+    context = {key: event.context[key] for key in topology.context_keys if key in event.context}
+    if SOURCE_KEY in topology.context_keys:
+        context[SOURCE_KEY] = source
+    return context or None
+
+
 def changes_of(
     event: Event,
     outcome: IdentityOutcome,
     index: int,
     record: int,
     now: Instant,
-    context_keys: tuple[str, ...] = (),
+    context: dict[str, Any] | None = None,
 ) -> list[ProfileEvent | Absorbed | Absorbs]:
     """What the profile stage must be told of an event: mergers first, then the event itself, users before accounts.
 
-    `index`: of the first change, in the log entry whose `record`-th record the event is. `context_keys`: the parts of
-    the context that definitions read.
+    `index`: of the first change, in the log entry whose `record`-th record the event is. `context`: by `context_of`.
     """
     changes: list[ProfileEvent | Absorbed | Absorbs] = []
     traits = event.traits or None
@@ -139,7 +148,6 @@ def changes_of(
         _mergers(changes, outcome.user, event, index, record, now)
         of_user = traits if event.type == "identify" else None
         told = _told(event, outcome.user, index + len(changes), record, now, of_user)
-        context = {key: event.context[key] for key in context_keys if key in event.context}
         changes.append(msgspec.structs.replace(told, context=context) if context else told)
     if outcome.account is not None:
         _mergers(changes, outcome.account, event, index, record, now)

@@ -45,7 +45,7 @@ async def recompute(
         if files is not None:
             files.write(record)
 
-    space = LocalSpace(partitions or topology.topology.partitions, take, state)
+    space = LocalSpace(partitions or topology.topology.partitions, take, state, topic_prefix=settings.topic_prefix)
     try:
         if space.next_offset:
             raise StateError(f"{state}: holds the state of a replay already; name a new folder, or remove it")

@@ -133,6 +133,9 @@ class Form(Part):
         description="Only the events that meet this condition, or every one of these.",
         examples=[{"property": "total", "at_least": 200}],
     )
+    exclude_sources: Annotated[tuple[Text, ...], Field(min_length=1)] | None = Field(
+        default=None, description="Not the events of the sources of these names.", examples=[["web"]]
+    )
     within: Span | None = Field(default=None, description="Only the events of this long before now.", examples=["30d"])
     between: Annotated[tuple[Span, ...], Field(min_length=2, max_length=2)] | None = Field(
         default=None, description="Only the events between these two ages.", examples=[["30d", "90d"]]

@@ -32,7 +32,7 @@ from cdp_stream.language.nodes import (
 )
 from cdp_stream.language.printer import format_node
 from cdp_stream.language.values import ELEMENT, Many, canonical, lookup, lookup_each, measure, number_of, text_of
-from cdp_stream.model.change import ProfileEvent
+from cdp_stream.model.change import SOURCE_KEY, ProfileEvent
 from cdp_stream.model.ids import base62, derive
 from cdp_stream.model.time import Duration, Instant
 
@@ -113,12 +113,21 @@ def aggregation_of(reduction: Reduction, shape: Shape, since: Instant | None = N
         key=shape.key,
         event=reduction.event,
         kind=shape.kind,
-        matches=None if shape.arrival is None else compile_arrival(shape.arrival),
+        matches=_matching(shape.arrival, reduction.excluded),
         value=_row_reader(shape.columns, value, of_session=isinstance(reduction.window, Session)) if is_rows else value,
         horizon=shape.horizon,
         keeps_ids=not is_rows or reducer in ("first", "last"),
         since=since,
     )
+
+
+def _matching(arrival: Condition | None, excluded: tuple[str, ...]) -> Test[ProfileEvent] | None:
+    """What an event must meet as it arrives; None when every event of the name counts."""
+    holds = None if arrival is None else compile_arrival(arrival)
+    if not excluded:
+        return holds
+    # An event of which no source was kept counts: it may have come from another one.
+    return lambda event: lookup(event.context, (SOURCE_KEY,)) not in excluded and (holds is None or holds(event))
 
 
 def compile_arrival(condition: Condition) -> Test[ProfileEvent]:

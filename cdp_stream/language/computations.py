@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Mapping
 from graphlib import TopologicalSorter
 from typing import Any, Final, TypeVar
@@ -21,6 +22,7 @@ from cdp_stream.language.nodes import (
     Scalar,
     TraitRef,
     context_keys_of,
+    reductions_of,
     trait_keys_of,
 )
 from cdp_stream.language.parse import parse_definition
@@ -102,12 +104,14 @@ def compile_computations(
         *((f"traits[{number}]", trait) for number, trait in enumerate(topology.traits)),
         *((f"audiences[{number}]", audience) for number, audience in enumerate(topology.audiences)),
     ]
+    sources = [source.name for source in topology.sources]
     for path, computation in declared:
         entry = _entry(f"{path}.{'definition' if computation.where is None else 'where'}", computation)
         if isinstance(entry, Problem):
             problems.append(entry)
         else:
             entries.append(entry)
+            problems.extend(_unknown_sources(entry, sources))
     circular = _circular(entries)
     problems.extend(_cycle_problem(entry) for entry in entries if entry.key in circular)
     return _plan([entry for entry in entries if entry.key not in circular], since or {}), problems
@@ -189,6 +193,23 @@ def _body(definition: Definition, path: str, *, is_audience: bool) -> Node | Pro
     if not is_audience and not is_value:
         return Problem(path, "a trait needs a value, and this is a condition", "make it an audience")
     return body
+
+
+def _unknown_sources(entry: _Entry, sources: list[str]) -> list[Problem]:
+    named = {name for reduction in reductions_of(entry.body) for name in reduction.excluded}
+    return [
+        Problem(
+            entry.path,
+            f"sources(exclude: …) names {name!r}, which is no source of this topology",
+            _nearest(name, sources),
+        )
+        for name in sorted(named - set(sources))
+    ]
+
+
+def _nearest(name: str, sources: list[str]) -> str:
+    close = difflib.get_close_matches(name, sources, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(sources)}"
 
 
 def _circular(entries: list[_Entry]) -> frozenset[str]:

@@ -56,7 +56,7 @@ _GROUPS: Final = ("all", "any", "not")
 _SUBJECTS: Final = ("trait", "property", "parent", "context", "value", "event")
 _WINDOWS: Final = ("within", "between", "expires_after")
 _REDUCERS: Final = ("sum", "avg", "min", "max", "first", "last", "mode", "unique", "unique_count")
-_OF_EVENTS: Final = ("where", *_WINDOWS, "within_parent", *_REDUCERS, "as", "minimum")
+_OF_EVENTS: Final = ("where", "exclude_sources", *_WINDOWS, "within_parent", *_REDUCERS, "as", "minimum")
 _MEMBERSHIPS: Final = ("one_of", "none_of")
 _TESTS: Final = (*COMPARATORS, *TEXT_TESTS, *_MEMBERSHIPS, *DATE_TESTS, *SPAN_TESTS, "exists")
 _SYMBOLS: Final = {operator: word for word, operator in COMPARATORS.items()}
@@ -218,6 +218,7 @@ def _reduction(given: Mapping[str, Any], path: str, level: int) -> Reduction:
         value_type=cast("ValueType | None", value_type),
         minimum=(MODE_MINIMUM if minimum is None else minimum) if reducer == "mode" else None,
         counted=reducer == "unique_count",
+        excluded=tuple(sorted(set(given.get("exclude_sources", ())))),
     )
 
 
@@ -329,13 +330,9 @@ def _reduction_form(reduction: Reduction) -> dict[str, Any]:
         form["where"] = [_condition_form(operand) for operand in where.operands]
     elif where is not None:
         form["where"] = _condition_form(where)
-    match reduction.window:
-        case Within(far):
-            form["within"] = format_duration(far)
-        case Between(near, far):
-            form["between"] = [format_duration(near), format_duration(far)]
-        case Session(gap):
-            form["expires_after"] = format_duration(gap)
+    if reduction.excluded:
+        form["exclude_sources"] = list(reduction.excluded)
+    form |= _window_form(reduction.window)
     if reduction.within_parent is not None:
         form["within_parent"] = format_duration(reduction.within_parent)
     if reduction.path is not None:
@@ -345,6 +342,18 @@ def _reduction_form(reduction: Reduction) -> dict[str, Any]:
     if reduction.minimum is not None and reduction.minimum != MODE_MINIMUM:
         form["minimum"] = reduction.minimum
     return form
+
+
+def _window_form(window: Window | None) -> dict[str, Any]:
+    match window:
+        case Within(far):
+            return {"within": format_duration(far)}
+        case Between(near, far):
+            return {"between": [format_duration(near), format_duration(far)]}
+        case Session(gap):
+            return {"expires_after": format_duration(gap)}
+        case _:
+            return {}
 
 
 def _path_text(path: KeyPath) -> str:

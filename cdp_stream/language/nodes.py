@@ -6,6 +6,7 @@ from typing import Literal as OneOf
 
 from msgspec import Struct
 
+from cdp_stream.model.change import SOURCE_KEY
 from cdp_stream.model.time import Duration, Instant
 
 KeyPath = tuple[str, ...]
@@ -85,6 +86,8 @@ class Reduction(Struct, frozen=True):
     """Of mode: how often a value must be seen."""
     counted: bool = False
     """`unique(…).count()`."""
+    excluded: tuple[str, ...] = ()
+    """Names of the sources whose events do not count, in alphabetical order."""
 
 
 Scalar = Literal | TraitRef | PropertyRef | ContextRef | Reduction
@@ -224,7 +227,9 @@ def trait_keys_of(node: Node) -> list[str]:
 
 
 def context_keys_of(node: Node) -> list[str]:
-    """Outermost keys of the context that a value or condition reads; in order, each once."""
-    wheres = [reduction.where for reduction in reductions_of(node) if reduction.where is not None]
+    """Outermost keys of the context that a value or condition reads, that of the source included; in order, each once."""
+    reductions = reductions_of(node)
+    wheres = [reduction.where for reduction in reductions if reduction.where is not None]
     refs = [scalar for where in wheres for scalar in scalars_of(where) if isinstance(scalar, ContextRef)]
-    return list(dict.fromkeys(ref.path[0] for ref in refs))
+    source = [SOURCE_KEY] if any(reduction.excluded for reduction in reductions) else []
+    return list(dict.fromkeys([*(ref.path[0] for ref in refs), *source]))

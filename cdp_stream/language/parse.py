@@ -9,6 +9,7 @@ from typing import Any, Final, NoReturn, cast
 from lark import Token
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 from msgspec import Struct
+from msgspec.structs import replace
 
 from cdp_stream.errors import Problem
 from cdp_stream.language.arguments import (
@@ -68,7 +69,7 @@ DEFINITION_LENGTH_MAX: Final = 10_000
 """Characters."""
 
 REDUCERS: Final[tuple[Reducer, ...]] = ("count", "sum", "avg", "min", "max", "first", "last", "mode", "unique")
-FILTERS: Final = ("where", "within", "between", "expires_after")
+FILTERS: Final = ("where", "sources", "within", "between", "expires_after")
 MODE_MINIMUM: Final = 2
 """How often a value must be seen to be the most frequent one, unless the definition says so."""
 MINIMUM_MAX: Final = 1_000_000
@@ -93,7 +94,7 @@ VALUE_TYPES: Final[dict[str, tuple[ValueType, ...]]] = {
     "mode": ("string", "number", "array"),
 }
 
-UNSUPPORTED: Final = frozenset(["entity", "sources"])
+UNSUPPORTED: Final = frozenset(["entity"])
 """Names of the documented language that are recognised and refused."""
 
 _TERMINALS: Final = {
@@ -117,6 +118,7 @@ class _Vector(Struct, frozen=True):
     where: tuple[Condition, ...] = ()
     window: Window | None = None
     within_parent: Duration | None = None
+    excluded: tuple[str, ...] = ()
 
 
 class _Place(Struct, frozen=True):
@@ -317,9 +319,7 @@ def _method(value: Node | _Vector, name: Token, arguments: list[Any], place: _Pl
 
 
 def _counted(unique: Reduction) -> Reduction:
-    return Reduction(
-        unique.event, unique.where, "unique", unique.path, unique.window, unique.within_parent, counted=True
-    )
+    return replace(unique, counted=True)
 
 
 def _of_events(vector: _Vector, name: Token, arguments: list[Any], place: _Place) -> Node | _Vector:
@@ -369,17 +369,28 @@ def _filtered(vector: _Vector, name: Token, arguments: list[Any], place: _Place)
         if len(arguments) != 1:
             raise Refused(name, f"where() takes one condition, not {len(arguments)}", "join them with AND")
         condition = _condition(arguments[0], _Place(place.level + 1, place.depth))
-        return _Vector(vector.event, (*vector.where, *_flat(And, [condition])), vector.window, vector.within_parent)
+        return replace(vector, where=(*vector.where, *_flat(And, [condition])))
+    if name == "sources":
+        return replace(vector, excluded=tuple(sorted({*vector.excluded, *_excluded(name, arguments)})))
     parent = named_argument(arguments, "parent")
     if name == "within" and parent is not None:
         if not place.level:
             raise Refused(name, "within(parent: …) has a meaning only inside where()", "within(7 days)")
         if vector.within_parent is not None:
             raise Refused(name, "within(parent: …) is given twice")
-        return _Vector(vector.event, vector.where, vector.window, positive_span(name, parent))
+        return replace(vector, within_parent=positive_span(name, parent))
     if vector.window is not None:
         raise Refused(name, "the events have a time window already", "one of within(), between(), expires_after()")
-    return _Vector(vector.event, vector.where, _window(name, arguments, place), vector.within_parent)
+    return replace(vector, window=_window(name, arguments, place))
+
+
+def _excluded(name: Token, arguments: list[Any]) -> list[str]:
+    """`exclude: ['web', 'app']`: names of sources."""
+    listed = named_argument(arguments, "exclude")
+    names = [] if listed is None or listed.data != "array" else _arguments(listed.children)
+    if not names or any(one.data != "string" for one in names):
+        raise Refused(name, "sources() takes the names of sources to leave out", "sources(exclude: ['web'])")
+    return [one_text(name, [one]) for one in names]
 
 
 def _window(name: Token, arguments: list[Any], place: _Place) -> Window:
@@ -407,7 +418,9 @@ def _reduced(vector: _Vector, name: Token, arguments: list[Any]) -> Reduction:
     reducer = cast("Reducer", str(name))
     if reducer == "count":
         no_argument(name, arguments, "filter with where() before it")
-        return Reduction(vector.event, where, reducer, None, vector.window, vector.within_parent)
+        return Reduction(
+            vector.event, where, reducer, None, vector.window, vector.within_parent, excluded=vector.excluded
+        )
     minimum: int | None = None
     if reducer == "mode":
         minimum = MODE_MINIMUM if len(arguments) < 2 else _minimum(arguments[1])
@@ -422,7 +435,10 @@ def _reduced(vector: _Vector, name: Token, arguments: list[Any]) -> Reduction:
     if argument.data == "call" and argument.children[0] == "property":
         at, inner = argument.children[0], _arguments(argument.children[1:])
     path = key_path(at, one_text(at, inner))
-    return Reduction(vector.event, where, reducer, path, vector.window, vector.within_parent, value_type, minimum)
+    return Reduction(
+        vector.event, where, reducer, path, vector.window, vector.within_parent, value_type, minimum,
+        excluded=vector.excluded,
+    )  # fmt: skip
 
 
 def _minimum(argument: Any) -> int:

@@ -71,6 +71,8 @@ def _reduction(reduction: Reduction) -> str:
     text = f"event({_quoted(reduction.event)})"
     if reduction.where is not None:
         text += f".where({_condition(reduction.where)})"
+    if reduction.excluded:
+        text += f".sources(exclude: [{', '.join(map(_quoted, reduction.excluded))}])"
     if reduction.window is not None:
         text += f".{_window(reduction.window)}"
     if reduction.within_parent is not None:

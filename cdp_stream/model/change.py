@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
 from cdp_stream.model.ids import Collection, ProfileId
 from cdp_stream.model.time import Instant
+
+SOURCE_KEY: Final = "\0source"
+"""Under this key the context of a change names the event's source, where definitions ask for it; no sender's key comes
+through with it.
+"""
 
 
 class NewExternalId(Struct, frozen=True, array_like=True):

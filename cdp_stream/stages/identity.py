@@ -20,7 +20,7 @@ from cdp_stream.model.graph import Decision, DecisionKind
 from cdp_stream.model.ids import SourceRef, base62, derive
 from cdp_stream.model.ports import Store
 from cdp_stream.model.time import Instant, format_instant
-from cdp_stream.pipeline import CompiledTopology, changes_of, compile_topology, resolve_event
+from cdp_stream.pipeline import CompiledTopology, changes_of, compile_topology, context_of, resolve_event
 from cdp_stream.stages.entries import (
     AcceptLoss,
     ClockEntry,
@@ -126,8 +126,14 @@ class IdentityStep(Struct):
 class IdentityStage:
     """The single writer of a space's identity graph, over a store."""
 
-    def __init__(self, store: Store, partitions: int, short_cut: MakeShortCut | None = COMPILED) -> None:
-        """Open the state as the last commit left it. `short_cut`: None walks every event in Python."""
+    def __init__(
+        self, store: Store, partitions: int, short_cut: MakeShortCut | None = COMPILED, topic_prefix: str = ""
+    ) -> None:
+        """Open the state as the last commit left it. `short_cut`: None walks every event in Python.
+
+        `topic_prefix`: what the topics of the records begin with before the name that the topology has for them.
+        """
+        self._topic_prefix = topic_prefix
         self.store = store
         self._make_short_cut = short_cut
         self.short_cut: ShortCut | None = None
@@ -171,12 +177,18 @@ class IdentityStage:
     def put_in_force(self, topology: CompiledTopology) -> None:
         """Decide by this topology from now on."""
         self.topology = topology
+        self._source_names = {self._topic_prefix + source.topic: source.name for source in topology.topology.sources}
         self.short_cut = None
         # The short cut passes over the context, which some definitions read, or the history keeps.
         if self._make_short_cut is not None and not topology.context_keys:
             self.short_cut = self._make_short_cut(
                 topology.identity, self.graph, topology.dedupe_horizon, self.partitions
             )
+
+    def source_name(self, topic: str) -> str:
+        """What the topology calls a record's source. A file's records, which no source names, are the first one's."""
+        assert self.topology is not None, "records come after the first topology"
+        return self._source_names.get(topic, self.topology.topology.sources[0].name)
 
     def is_done(self, src: str) -> bool:
         """Does an output of ours with this `src` come from an entry that is done?"""
@@ -295,7 +307,8 @@ class _Work:
             self._dead_letter(number, record, DeadLetter("no_identifiers", None, NO_IDENTIFIERS))
             return
         self.tally["event", event.type] += 1
-        for change in changes_of(event, outcome, self.index, number, now, topology.context_keys):
+        context = context_of(event, self.stage.source_name(record.source.topic), topology)
+        for change in changes_of(event, outcome, self.index, number, now, context):
             self._put(partition_of(change.profile_id, self.stage.partitions), change)
         self._observe("resolved", record, (event, outcome))
 

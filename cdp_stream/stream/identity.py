@@ -93,7 +93,7 @@ class IdentityOwner:
     async def run(self) -> None:
         """Claim, do every entry present, then append slices and take the entries as they come. Never returns."""
         store = await self._owner.claim_and_restore()
-        self.stage = IdentityStage(store, self._names.partitions)
+        self.stage = IdentityStage(store, self._names.partitions, topic_prefix=self._names.prefix)
         await self._owner.catch_up(self.stage.barrier, self.stage.is_done)
         await self._recognise_log()
         self._sources = await self._open_sources()

@@ -46,11 +46,19 @@ def open_stores(where: str | Path, partitions: int, *, read_only: bool = False) 
 class LocalSpace:
     """Feed it entries of an identity log; outputs go to the sink, in the order of their topics."""
 
-    def __init__(self, partitions: int, sink: Sink, where: str | Path = "memory", *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        partitions: int,
+        sink: Sink,
+        where: str | Path = "memory",
+        *,
+        read_only: bool = False,
+        topic_prefix: str = "",
+    ) -> None:
         self.partitions = partitions
         self._sink = sink
         identity_store, profile_stores = open_stores(where, partitions, read_only=read_only)
-        self.identity = IdentityStage(identity_store, partitions)
+        self.identity = IdentityStage(identity_store, partitions, topic_prefix=topic_prefix)
         self.profiles = [ProfileStage(store, number, partitions) for number, store in enumerate(profile_stores)]
         self.tally: Counter[tuple[str, ...]] = Counter()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from cdp_stream.errors import TopologyError
 from cdp_stream.testing import TopologyDriver
 
 DAY = "2025-01-{:02d}T00:00:00.000Z"
@@ -298,3 +299,31 @@ def test_a_condition_reads_the_context_of_an_event() -> None:
             received_at=DAY.format(number),
         )
     assert {"blog": 2} == traits(driver)
+
+
+def test_events_of_excluded_sources_do_not_count() -> None:
+    plain = {
+        "space": "shop",
+        "sources": [{"name": "web", "topic": "events"}, {"name": "kiosk", "topic": "shop.events"}],
+        "traits": [
+            {"key": "all", "definition": "event('Visit').count()"},
+            {"key": "elsewhere", "definition": "event('Visit').sources(exclude: ['kiosk']).count()"},
+            {"key": "large", "definition": "event('Visit').where(property('n') > 1).sources(exclude: ['web']).count()"},
+            {"key": "recent", "where": {"event": "Visit", "exclude_sources": ["web"], "within": "30d"}},
+            {"key": "nowhere", "definition": "event('Visit').sources(exclude: ['web', 'kiosk']).count()"},
+        ],
+    }
+    driver = TopologyDriver(plain, partitions=2)
+    for number, source in enumerate(["web", "kiosk", "web", "kiosk"]):
+        event = {"type": "track", "event": "Visit", "userId": "u1", "properties": {"n": number}}
+        # What a sender puts under any key of the context says nothing of the source.
+        driver.put({**event, "context": {"\0source": "web"}}, received_at=DAY.format(number + 1), source=source)
+    assert traits(driver) == {"all": 4, "elsewhere": 2, "large": 1, "recent": 2}
+    driver.advance_to("2025-02-03T00:00:00.000Z")
+    assert traits(driver)["recent"] == 0
+
+
+def test_a_source_that_the_topology_does_not_have_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(TopologyError) as refused:
+        driver_of(traits={"n": "event('Visit').sources(exclude: ['wep']).count()"})
+    assert "names 'wep', which is no source of this topology; did you mean 'web'?" in str(refused.value)

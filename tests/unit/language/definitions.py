@@ -94,8 +94,10 @@ def _reductions(wheres: st.SearchStrategy[Any], *, nested: bool = False) -> st.S
     over = windows if nested else windows | st.builds(Session, lengths)
     parents = st.none() | lengths if nested else st.none()
     plain = st.sampled_from(["sum", "avg", "min", "max", "first", "last", "unique"])
+    excluded = st.lists(events, unique=True, min_size=1, max_size=2).map(lambda names: tuple(sorted(names)))
     return (
-        st.builds(Reduction, events, wheres, plain, paths, over, parents)
+        st.builds(Reduction, events, wheres, plain, paths, over, parents, excluded=excluded)
+        | st.builds(Reduction, events, wheres, plain, paths, over, parents)
         | st.builds(Reduction, events, wheres, st.just("count"), st.none(), over, parents)
         | st.builds(Reduction, events, wheres, st.sampled_from(["min", "max"]), paths, over, parents, st.sampled_from(["string", "number"]))
         | st.builds(Reduction, events, wheres, st.just("mode"), paths, over, parents, st.sampled_from([None, "string", "number", "array"]), st.integers(1, 9))
