@@ -114,9 +114,11 @@ class IdentityOwner:
 
     async def close(self) -> None:
         """Close everything; what was not stored is decided again by the next owner."""
-        if hasattr(self, "_sources"):
-            await self._sources.stop()
-        await self._owner.close()
+        try:
+            if hasattr(self, "_sources"):
+                await self._sources.stop()
+        finally:
+            await self._owner.close()
 
     async def _open_sources(self) -> SourceReader:
         self._reads = _sources_of(self.stage.topology or self._proposed, self._names.prefix)

@@ -131,7 +131,8 @@ class Owners:
         """Whatever goes wrong outside a claim, such as in closing an owner, leaves no partition without one."""
         try:
             await self._hold(partition, lease, before)
-        except Exception as error:  # noqa: BLE001 - every failure ends the process
+        except BaseException as error:  # noqa: BLE001 - every failure ends the process
+            # A cancellation too: nobody here cancels this task, so it comes from a client that did not close.
             self._crash(_innermost(error))
 
     async def _hold(self, partition: int, lease: _Lease, before: asyncio.Task[None] | None) -> None:

@@ -186,10 +186,11 @@ def test_any_other_failure_ends_the_process() -> None:
     run(scenario)
 
 
-def test_an_owner_that_fails_to_close_ends_the_process() -> None:
+@pytest.mark.parametrize("error", [ValueError("closing"), asyncio.CancelledError("closing")])
+def test_an_owner_that_fails_to_close_ends_the_process(error: BaseException) -> None:
     class Unclosed(Fake):
         async def close(self) -> None:
-            raise ValueError("closing")
+            raise error
 
     async def scenario() -> None:
         setting = Setting()
@@ -198,7 +199,7 @@ def test_an_owner_that_fails_to_close_ends_the_process() -> None:
         await until(lambda: setting.log == ["run 0"])
         setting.owners.assign(set())
         await until(lambda: setting.crashed != [])
-        assert ["closing"] == [str(error) for error in setting.crashed]
+        assert [type(error)] == [type(found) for found in setting.crashed]
 
     run(scenario)
 
