@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import socket
 import subprocess
 from pathlib import Path
 from typing import Self
 
 import psutil
 
-from cdp_stream.stream.local_kafka import kafka_jars, new_cluster_id, start_kafka, stop_kafka
+from cdp_stream.stream.local_kafka import free_port, kafka_jars, new_cluster_id, start_kafka, stop_kafka
 
 # Sessions of 2 s, so that a killed worker's partitions move soon; a frozen node loses its leadership after 4 s.
 SETTINGS = {
@@ -78,7 +77,7 @@ class Cluster:
     def __init__(self, folder: Path, settings: dict[str, str] | None = None) -> None:
         libs = kafka_jars()
         self._folder = folder
-        ports = [_free_port() for _ in range(3)]
+        ports = [free_port() for _ in range(3)]
         cluster = new_cluster_id(libs)
         common = {
             **SETTINGS,
@@ -114,10 +113,3 @@ class Cluster:
         self.second.stop()
         self.first.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -23,6 +24,7 @@ from cdp_stream.errors import BrokerUnavailable
 
 KAFKA_VERSION: Final = "4.3.1"
 _JAVA_LEAST: Final = 17
+_PORTS: Final = range(20_000, 32_000)
 _START_WITHIN_S: Final = 60.0
 _STOP_WITHIN_S: Final = 15.0
 _DOWNLOAD_WITHIN_S: Final = 600
@@ -94,7 +96,7 @@ def start_kafka(
     """
     if port is not None and not _is_free(port):
         raise BrokerUnavailable(f"port {port} is in use by another program")
-    port = port or _free_port()
+    port = port or free_port()
     file = folder / "server.properties"
     file.write_text(_properties(folder, port, settings or {}), encoding="utf-8")
     java = _java(os.environ)
@@ -262,7 +264,7 @@ def _require_java(environ: Mapping[str, str]) -> None:
 
 
 def _properties(folder: Path, port: int, settings: Mapping[str, str]) -> str:
-    controller_port = _free_port()
+    controller_port = free_port()
     own = {
         "process.roles": "broker,controller",
         "node.id": "1",
@@ -291,11 +293,16 @@ def _run(command: list[str]) -> str:
     return done.stdout.decode()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(count: int = 1) -> int:
+    """The first of `count` neighbouring ports that nobody listens on.
+
+    Below the range that systems give to outgoing connections: a client that looks for a broker which is away could be
+    given the broker's own port, and would then keep it from coming back.
+    """
+    while True:
+        port = _PORTS.start + secrets.randbelow(len(_PORTS) - count)
+        if all(_is_free(port + number) for number in range(count)):
+            return port
 
 
 def _is_free(port: int) -> bool:

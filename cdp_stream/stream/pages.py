@@ -16,6 +16,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import orjson
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from cdp_stream.errors import CdpStreamError
+
 LATE_AFTER_S: Final = 10.0
 """How long the loop may go without a turn before the process counts as hung. A long restore turns it many times."""
 READY: Final = "ready"
@@ -109,7 +111,16 @@ class _Silent(WSGIRequestHandler):
 
 
 def serve(pages: Pages, port: int) -> WSGIServer:
-    """Serve the pages on every address of this machine, from a thread, until the process ends."""
-    server = make_server("", port, pages, _Server, handler_class=_Silent)
+    """Serve the pages on every address of this machine, from a thread, until the process ends.
+
+    Raises CdpStreamError when the port cannot be had.
+    """
+    try:
+        server = make_server("", port, pages, _Server, handler_class=_Silent)
+    except OSError as error:
+        raise CdpStreamError(
+            f"port {port} for metrics, health and readiness cannot be had ({error.strerror}): name another one with "
+            "CDP_STREAM_METRICS_PORT, which is stage identity's; stage profiles has the next one"
+        ) from error
     threading.Thread(target=server.serve_forever, daemon=True, name="pages").start()
     return server

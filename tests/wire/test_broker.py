@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from space import Space
 
 from cdp_stream.errors import BrokerUnavailable
 from cdp_stream.stream.broker import _IMAGE, Broker, _in_container, _require_engine
-from cdp_stream.stream.local_kafka import answers, is_running, kafka_jars, start_kafka, stop_kafka, stop_pid
+from cdp_stream.stream.local_kafka import answers, free_port, is_running, kafka_jars, start_kafka, stop_kafka, stop_pid
 from cdp_stream.stream.settings import Settings
 from cdp_stream.testing.people import People
 
@@ -127,7 +126,7 @@ def secured(libs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
     """A node with a plain listener for the test's own clients and one with TLS and SASL: (plain, settings for it)."""
     folder = tmp_path_factory.mktemp("secured") / "node"
     folder.mkdir()
-    plain, secure, controller = (_free_port() for _ in range(3))
+    plain, secure, controller = (free_port() for _ in range(3))
     settings = {
         "listeners": f"PLAINTEXT://localhost:{plain},SECURE://localhost:{secure},CONTROLLER://localhost:{controller}",
         "advertised.listeners": f"PLAINTEXT://localhost:{plain},SECURE://localhost:{secure}",
@@ -153,12 +152,6 @@ def secured(libs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
         },
     )
     stop_kafka(process)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return int(probe.getsockname()[1])
 
 
 def _certificate(folder: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -20,6 +19,7 @@ import yaml
 from space import Space
 
 from cdp_stream.stream.broker import Broker
+from cdp_stream.stream.local_kafka import free_port
 from cdp_stream.testing.people import People
 
 pytestmark = [pytest.mark.wire, pytest.mark.timeout(300)]
@@ -37,26 +37,11 @@ MAY_BE_EMPTY = ("cdp_violations_total", "cdp_webhook_", "cdp_standby_")
 """No violation may have happened, the webhook connector is a process of its own, and nobody stands by."""
 
 
-def free_ports() -> int:
-    """The first of two neighbouring free ports."""
-    for _ in range(50):
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-            try:
-                with socket.socket() as two:
-                    two.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return int(port)
-    raise AssertionError("no free ports")
-
-
 @pytest.fixture
 def worker_port(kafka: Broker, topic_prefix: str, tmp_path: Path) -> Iterator[int]:
     space = Space(kafka.bootstrap, topic_prefix, tmp_path, TOPOLOGY)
     space.create_sources()
-    port = free_ports()
+    port = free_port(2)
     space.environ["CDP_STREAM_METRICS_PORT"] = str(port)
     worker = space.start()
     space.produce(list(People(6, 100).lines(3_000)))
@@ -86,7 +71,7 @@ def test_every_query_of_the_dashboard_answers(worker_port: int, tmp_path: Path) 
         target["targets"] = [f"127.0.0.1:{worker_port + number}"]
     config = tmp_path / "prometheus.yml"
     config.write_text(yaml.safe_dump(shipped))
-    port = free_ports()
+    port = free_port(2)
     command = [program, f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'tsdb'}",
                f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]  # fmt: skip
     prometheus = subprocess.Popen(command)

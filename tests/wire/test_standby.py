@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import socket
 import time
 import urllib.request
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 from space import Space
 
 from cdp_stream.stream.broker import Broker
+from cdp_stream.stream.local_kafka import free_port
 from cdp_stream.stream.settings import Settings
 from cdp_stream.testing.people import People
 
@@ -38,17 +37,6 @@ def beside(space: Space, folder: Path, port: int) -> Space:
     return other
 
 
-def free_port() -> int:
-    """Of stage identity; the one after it is free, too."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            with contextlib.suppress(OSError):
-                second.bind(("127.0.0.1", port + 1))
-                return port
-
-
 def standby_lags(port: int) -> dict[str, float]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as answer:
@@ -70,7 +58,7 @@ def test_a_standby_takes_over_without_a_restore(kafka: Broker, topic_prefix: str
     space.environ["CDP_STREAM_STANDBY"] = "yes"
     space.create_sources()
     space.produce(list(People(11, 400).lines(EVENTS)))
-    port = free_port()
+    port = free_port(2)
     follower = beside(space, tmp_path / "second", port)
     workers = [space.start("--stage", "identity"), space.start("--stage", "profiles")]
     try:

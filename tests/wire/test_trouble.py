@@ -7,7 +7,6 @@ import json
 import re
 import resource
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -27,7 +26,7 @@ from torture.cluster import Node
 
 from cdp_stream.errors import BrokerUnavailable
 from cdp_stream.stream.kafka_log import KafkaLog, wall_clock_ms
-from cdp_stream.stream.local_kafka import kafka_jars, new_cluster_id
+from cdp_stream.stream.local_kafka import free_port, kafka_jars, new_cluster_id
 from cdp_stream.stream.reading import follow
 from cdp_stream.testing.people import People
 
@@ -41,12 +40,6 @@ TOPOLOGY = {
     "destinations": [{"name": "crm", "kind": "event", "topic": "crm"}],
 }
 LINES = list(People(3, 40).lines(4_000))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return int(probe.getsockname()[1])
 
 
 class Broker:
@@ -94,7 +87,7 @@ class Trouble(Space):
 
     def __init__(self, bootstrap: str, folder: Path, topology: dict[str, object]) -> None:
         super().__init__(bootstrap, f"t{secrets.token_hex(4)}.", folder, topology)
-        self.port = free_port()
+        self.port = free_port(2)
         self.environ |= {"CDP_STREAM_METRICS_PORT": str(self.port), "CDP_STREAM_SESSION_TIMEOUT_S": "4"}
         self.source = self.settings.topic_prefix + SOURCE
         self.workers: list[subprocess.Popen[bytes]] = []

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
+from cdp_stream.errors import CdpStreamError
 from cdp_stream.stream.pages import LATE_AFTER_S, Pages, Pulse, serve
 
 
@@ -88,3 +89,9 @@ def test_a_stand_by_without_partitions_is_ready_once_the_group_has_said_so(worke
 
 def test_other_paths_name_the_pages(worker: Worker) -> None:
     assert (404, "here are /metrics, /healthz and /readyz\n") == worker.get("/")[::2]
+
+
+def test_a_port_that_is_taken_is_named_with_the_remedy(worker: Worker) -> None:
+    pages = Pages(CollectorRegistry(), "profiles", worker.owners, Pulse())
+    with pytest.raises(CdpStreamError, match=r"port \d+ for .* cannot be had .* CDP_STREAM_METRICS_PORT"):
+        serve(pages, worker.server.server_port)
