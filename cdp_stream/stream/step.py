@@ -38,9 +38,11 @@ class StepWriter:
         self._names = names
         self._changelog = changelog
         self._sent = sent
+        self._failed: BaseException | None = None
 
     async def send(self, records: Sequence[OutputRecord], positions: Positions) -> list[int]:
         """Send and await all acknowledgements; enters the new positions. Returns each record's offset."""
+        self._require_sound()
         offsets = [-1] * len(records)
         by_partition: dict[TopicPartition, list[int]] = {}
         for number, record in enumerate(records):
@@ -55,7 +57,7 @@ class StepWriter:
                 for where, numbers in by_partition.items():
                     group.create_task(self._send_to(where, numbers, records, offsets, positions))
         except* Exception as errors:  # noqa: BLE001 - any failed send ends the claim
-            first = errors.exceptions[0]
+            first = self._failed = errors.exceptions[0]
             raise Fenced(f"a send failed, which ends the claim: {first!r}") from first
         return offsets
 
@@ -93,10 +95,12 @@ class StepWriter:
 
     async def changelog(self, changes: Mapping[bytes, bytes | None]) -> int:
         """The step's state changes as one record batch, which the log takes whole or not at all. Returns the next offset."""
+        self._require_sound()
         batch: list[BatchRecord] = [(key, value, None) for key, value in changes.items()]
         try:
             taken = await (await self._writer.submit(self._changelog, batch))
         except Exception as error:
+            self._failed = error
             raise Fenced(f"the changelog was refused, which ends the claim: {error!r}") from error
         return int(taken.offset) + len(changes)
 
@@ -107,3 +111,8 @@ class StepWriter:
         except Exception as error:
             raise Fenced(f"an append was refused, which ends the claim: {error!r}") from error
         return int(taken.offset)
+
+    def _require_sound(self) -> None:
+        """After a failed send nothing more goes out: the step that failed stands in memory, and must not be stored."""
+        if self._failed is not None:
+            raise Fenced(f"a send has failed before, which ended the claim: {self._failed!r}")

@@ -21,6 +21,18 @@ def test_every_invariant_holds(seed: int) -> None:
     assert [] == [str(violation) for violation in report.violations], again
 
 
+@pytest.mark.parametrize(
+    ("seed", "once"),
+    [
+        (386, "a step was stored after another one whose send had failed"),
+        (794, "the same, with a queue"),
+        (839, "a profile that was absorbed while it waited was to be looked at under a new topology version"),
+    ],
+)
+def test_what_once_failed_holds(seed: int, once: str) -> None:
+    assert [] == simulate(plan_of(seed, 150)).violations, once
+
+
 def test_the_same_seed_runs_the_same_way() -> None:
     assert simulate(plan_of(7, EVENTS)) == simulate(plan_of(7, EVENTS))
 
