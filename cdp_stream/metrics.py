@@ -163,10 +163,19 @@ class Metrics:
         """The metric of that name; KeyError if it is not in the table."""
         return self._by_name[name]
 
-    def standby(self, stage: str) -> Callable[[int, int], None]:
-        """What the standbys of a stage report: the partition, and how many changelog records they have still to read."""
+    def standby(self, stage: str) -> Callable[[int, int | None], None]:
+        """What the standbys of a stage report: the partition, and how many changelog records they have still to read;
+        None where they stand by no more.
+        """
         gauge = self["cdp_standby_lag_records"]
-        return lambda partition, behind: gauge.labels(stage, str(partition)).set(behind)
+
+        def report(partition: int, behind: int | None) -> None:
+            if behind is None:
+                gauge.remove_by_labels({"stage": stage, "partition": str(partition)})
+            else:
+                gauge.labels(stage, str(partition)).set(behind)
+
+        return report
 
 
 class IdentityMetrics:

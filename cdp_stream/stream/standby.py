@@ -40,9 +40,9 @@ class Standbys:
         stage: str,
         world: World,
         owned: Callable[[], list[int]],
-        report: Callable[[int, int], None],
+        report: Callable[[int, int | None], None],
     ) -> None:
-        """`report(partition, behind)`: how many changelog records a standby has still to read."""
+        """`report(partition, behind)`: how many changelog records a standby has still to read; None when it is released."""
         self._settings = settings
         self._names = names
         self._stage = stage
@@ -73,7 +73,7 @@ class Standbys:
         if store is not None:
             store.close()
             self._changed = True
-            self._report(partition, 0)
+            self._report(partition, None)
 
     def _close_all(self) -> None:
         for partition in list(self._stores):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
+from aiokafka.structs import TopicPartition
 from space import Space
 
 from cdp_stream.stream.broker import Broker
+from cdp_stream.stream.kafka_log import plain_consumer
 from cdp_stream.stream.local_kafka import free_port
 from cdp_stream.stream.settings import Settings
+from cdp_stream.stream.topics import TopicNames
 from cdp_stream.testing.people import People
 
 pytestmark = [pytest.mark.wire, pytest.mark.timeout(300)]
@@ -47,6 +51,20 @@ def standby_lags(port: int) -> dict[str, float]:
     return {partition: float(behind) for partition, behind in rows}
 
 
+def changelog_ends(space: Space) -> list[int]:
+    async def ends() -> list[int]:
+        names = TopicNames.of(space.compiled.topology, space.settings)
+        partitions = [TopicPartition(names.changelog("profiles"), number) for number in range(names.partitions)]
+        consumer = plain_consumer(space.settings.aiokafka_options())
+        await consumer.start()
+        try:
+            return list((await consumer.end_offsets(partitions)).values())
+        finally:
+            await consumer.stop()
+
+    return asyncio.run(ends())
+
+
 def restored(log: str) -> dict[str, int]:
     """How many offsets each partition's owner had to restore."""
     rows = re.findall(r"profiles\.changelog/(\d+): restored (\d+) offsets", log)
@@ -65,7 +83,11 @@ def test_a_standby_takes_over_without_a_restore(kafka: Broker, topic_prefix: str
         space.wait_until_done(EVENTS)
         workers.append(follower.start("--stage", "profiles"))
         until = time.monotonic() + 60
-        while len(lags := standby_lags(port + 1)) < 2 or any(lags.values()):
+        while (
+            len(lags := standby_lags(port + 1)) != 2
+            or any(lags.values())
+            or follower.log.read_text().count("ready:") < 2
+        ):
             assert time.monotonic() < until, follower.log.read_text()[-3000:]
             time.sleep(0.3)
         workers[1].kill()
@@ -77,6 +99,6 @@ def test_a_standby_takes_over_without_a_restore(kafka: Broker, topic_prefix: str
             worker.wait()
     by_partition = restored(follower.log.read_text())
     assert set(by_partition) == {"0", "1", "2", "3"}, follower.log.read_text()[-3000:]
-    # What it had followed it takes over as it is; the rest it had to restore when it joined.
+    assert min(changelog_ends(space)) > 500
+    # What it had followed it takes over as it is.
     assert max(by_partition[partition] for partition in lags) < 100
-    assert min(offsets for partition, offsets in by_partition.items() if partition not in lags) > 500

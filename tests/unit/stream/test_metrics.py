@@ -26,6 +26,9 @@ def test_sizes_of_a_partition_that_went_are_told_no_more() -> None:
 
 def test_a_standby_tells_how_far_it_is_behind() -> None:
     metrics = Metrics()
-    metrics.standby("profiles")(3, 12)
+    report = metrics.standby("profiles")
+    report(3, 12)
+    report(4, 1)
+    report(4, None)
     samples = next(iter(metrics["cdp_standby_lag_records"].collect())).samples
     assert [(sample.labels, sample.value) for sample in samples] == [({"stage": "profiles", "partition": "3"}, 12)]
