@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import psutil
 from outcome import graph_hash
 from workload import PARTITIONS, produce, typical
 
+from cdp_stream.model.graph import GraphProfile
 from cdp_stream.stages.graph import GraphDraft
 from cdp_stream.store.rocks import RocksStore
 from cdp_stream.stream.broker import find_broker
@@ -31,6 +33,10 @@ PORT = 17_066
 TOPOLOGY = {"space": "drain", "sources": [{"name": "web", "topic": "events"}], "partitions": PARTITIONS}
 LOOK_S = (0.03, 1.0)
 """How often the worker is asked how far it is: seldom, as each answer costs it some milliseconds, and often at the end."""
+
+
+Hashed = Callable[[Iterable[GraphProfile]], tuple[str, int]]
+"""A hash of what a run came to, and how many profiles there are."""
 
 
 def decided() -> float:
@@ -63,12 +69,18 @@ def watch(process: psutil.Process, events: int) -> dict[str, float]:
     }
 
 
-def run(bootstrap: str, lines: list[list[bytes]], tree: Path) -> dict[str, Any]:
-    """One drain, on topics and a state of its own, by the worker of the source tree `tree`."""
+def run(
+    bootstrap: str,
+    lines: list[list[bytes]],
+    tree: Path,
+    described: dict[str, Any] = TOPOLOGY,
+    hashed: Hashed = graph_hash,
+) -> dict[str, Any]:
+    """One drain, on topics and a state of its own, by the worker of the source tree `tree`; `hashed` of the profiles."""
     prefix = f"bench-{secrets.token_hex(3)}."
     with tempfile.TemporaryDirectory() as folder:
         topology = Path(folder) / "topology.yaml"
-        topology.write_text(json.dumps(TOPOLOGY))
+        topology.write_text(json.dumps(described))
         asyncio.run(produce(bootstrap, prefix + "events", lines))
         state = Path(folder) / "state"
         environ = {
@@ -86,7 +98,7 @@ def run(bootstrap: str, lines: list[list[bytes]], tree: Path) -> dict[str, Any]:
             worker.send_signal(signal.SIGTERM)
             worker.wait()
         store = RocksStore(state / f"{prefix}drain" / "identity-0", read_only=True)
-        outcome, profiles = graph_hash(GraphDraft(store, (), 0).all_profiles())
+        outcome, profiles = hashed(GraphDraft(store, (), 0).all_profiles())
         store.close()
     return {**figures, "profiles": profiles, "outcome": outcome}
 

@@ -29,15 +29,20 @@ def typical(events: int, people: int, partitions: int = PARTITIONS) -> list[list
     ]
 
 
-async def produce(bootstrap: str, topic: str, lines: list[list[bytes]]) -> None:
-    """Make the topic and put the lines into its partitions."""
+async def make_topic(bootstrap: str, topic: str, partitions: int) -> None:
+    """A topic that keeps what is put into it."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
         # The records' timestamps lie in the past: with a retention the broker would remove them under the reader.
-        await admin.create_topics([NewTopic(topic, len(lines), 1, topic_configs={"retention.ms": "-1"})])
+        await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs={"retention.ms": "-1"})])
     finally:
         await admin.close()
+
+
+async def produce(bootstrap: str, topic: str, lines: list[list[bytes]], key: bytes | None = None) -> None:
+    """Make the topic and put the lines into its partitions, all under one key."""
+    await make_topic(bootstrap, topic, len(lines))
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=512 * 1024, linger_ms=5)
     await producer.start()
     try:
@@ -45,10 +50,10 @@ async def produce(bootstrap: str, topic: str, lines: list[list[bytes]]) -> None:
         for partition, of_partition in enumerate(lines):
             batch = producer.create_batch()
             for line in of_partition:
-                if batch.append(key=None, value=line, timestamp=SENT_AT) is None:
+                if batch.append(key=key, value=line, timestamp=SENT_AT) is None:
                     sent.append(await producer.send_batch(batch, topic, partition=partition))
                     batch = producer.create_batch()
-                    batch.append(key=None, value=line, timestamp=SENT_AT)
+                    batch.append(key=key, value=line, timestamp=SENT_AT)
             sent.append(await producer.send_batch(batch, topic, partition=partition))
         await asyncio.gather(*sent)
     finally:

@@ -1,0 +1,203 @@
+"""The same resolution job side by side, in one run: this product, PostgreSQL, Redis.
+
+Each takes the same records from the same broker and tells a profile for each. The peers do the plainest form of the job
+(benchmarks/peers/job.py); this product also keeps limits, priorities, dedupe, a ledger and its order log, and here has
+limits so wide that the outcome must be the same: the hash tells which identifiers ended together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import bench_drain
+from about import about, spread
+from peers.job import outcome
+from workload import make_topic, produce, typical
+
+from cdp_stream.config.fields import BUILT_IN_IDENTIFIER_TYPES
+from cdp_stream.model.graph import GraphProfile
+from cdp_stream.stream.broker import find_broker
+
+HERE = Path(__file__).parent
+WIDE = 1_000_000
+_PEER_WITHIN_S = 300
+TOPOLOGY = {
+    "space": "drain",
+    "sources": [{"name": "web", "topic": "events"}],
+    "partitions": 8,
+    "identity": {
+        "identifiers": [
+            *({"type": type_, "limit": WIDE} for type_ in ("user_id", "email", "anonymous_id")),
+            *(
+                {"type": type_, "enabled": False}
+                for type_ in BUILT_IN_IDENTIFIER_TYPES
+                if type_ not in ("user_id", "email", "anonymous_id", "group_id")
+            ),
+        ],
+        "blocked_values": "none",
+        "merges_max": WIDE,
+        "mappings_max": WIDE,
+    },
+}
+"""No limit that this workload meets, so that the outcome is that of the plain job."""
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[str]:
+    """A PostgreSQL of its own, with its default durability."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not binaries:
+        raise FileNotFoundError("PostgreSQL is not installed: apt-get install postgresql")
+    with tempfile.TemporaryDirectory() as folder:
+        # initdb refuses to run as root.
+        user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+        if user:
+            shutil.chown(folder, "postgres")
+            Path(folder).chmod(0o755)
+        port, data, quiet = _free_port(), f"{folder}/data", subprocess.DEVNULL
+        subprocess.run(
+            [*user, str(binaries[-1] / "initdb"), "-D", data, "-U", "peer", "--auth=trust"], check=True, stdout=quiet
+        )
+        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
+        control = [*user, str(binaries[-1] / "pg_ctl"), "-D", data, "-w"]
+        subprocess.run([*control, "-o", options, "-l", f"{folder}/log", "start"], check=True, stdout=quiet)
+        try:
+            yield f"postgresql://peer@127.0.0.1:{port}/postgres"
+        finally:
+            subprocess.run([*control, "-m", "immediate", "stop"], check=True, stdout=quiet)
+
+
+@contextlib.contextmanager
+def redis() -> Iterator[str]:
+    """A Redis of its own, with an append-only file that is synced once a second."""
+    server = shutil.which("redis-server")
+    if server is None:
+        raise FileNotFoundError("Redis is not installed: apt-get install redis-server")
+    with tempfile.TemporaryDirectory() as folder:
+        port = _free_port()
+        command = [server, "--port", str(port), "--dir", folder, "--appendonly", "yes", "--appendfsync", "everysec"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            _wait_for(port)
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _wait_for(port: int) -> None:
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise TimeoutError(f"nothing listens on port {port}")
+
+
+Server = Callable[[], AbstractContextManager[str]]
+PEERS: dict[str, tuple[str, Server, str, str]] = {
+    "postgres_batch": ("postgres", postgres, "at-least-once", "at least once; a transaction each 500 events"),
+    "postgres_event": ("postgres", postgres, "transaction an event", "at least once; a transaction each event"),
+    "redis_lua": ("redis_lua", redis, "at-least-once", "at least once; Redis may lose its last second"),
+}
+"""Program, its server, option, and what it guarantees."""
+OURS = "each output once for every reader, order on record, explained in a ledger"
+
+
+def run_peer(name: str, python: str, bootstrap: str, lines: list[list[bytes]]) -> dict[str, Any]:
+    """One run of a peer over these records."""
+    program, server, guarantee, _ = PEERS[name]
+    prefix = f"peer-{secrets.token_hex(3)}."
+    asyncio.run(produce(bootstrap, f"{prefix}events", lines, key=b"all"))
+    asyncio.run(make_topic(bootstrap, f"{prefix}out", len(lines)))
+    with server() as address:
+        command = [python, "-m", f"peers.{program}", "--kafka", bootstrap, "--source", f"{prefix}events"]
+        command += ["--out", f"{prefix}out", "--events", str(sum(map(len, lines))), "--guarantee", guarantee]
+        command += ["--address", address]
+        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False, timeout=_PEER_WITHIN_S)
+    if done.returncode:
+        raise RuntimeError(f"{name}: {done.stderr[-2_000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def together(profiles: Iterable[GraphProfile]) -> tuple[str, int]:
+    """The plain job's hash of our profiles, and how many there are."""
+    users = [profile for profile in profiles if profile.collection == "users"]
+    named = ((f"{mapping.type}:{mapping.value}", profile.id) for profile in users for mapping in profile.mappings)
+    return outcome(named), len(users)
+
+
+def run_ours(bootstrap: str, lines: list[list[bytes]]) -> dict[str, Any]:
+    """One drain by stage identity."""
+    return bench_drain.run(bootstrap, lines, HERE.parent, TOPOLOGY, together)
+
+
+def set_up() -> str:
+    """The peers' own environment, made once. Returns its Python."""
+    folder = HERE.parent / ".cdp-stream" / "peers"
+    python = folder / "bin" / "python"
+    if not python.exists():
+        print("installing the peers …", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        requirements = str(HERE / "peers" / "requirements.txt")
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "-r", requirements], check=True)
+    return str(python)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=48_000)
+    parser.add_argument("--people", type=int, default=8_000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", nargs="*", choices=sorted(PEERS), default=sorted(PEERS))
+    options = parser.parse_args()
+    python, lines = set_up(), typical(options.events, options.people)
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ["cdp_stream", *options.only]}
+    with find_broker() as broker:
+        of = about(broker.how)
+        for _ in range(options.runs):
+            for name, results in runs.items():
+                ours = name == "cdp_stream"
+                result = run_ours(broker.bootstrap, lines) if ours else run_peer(name, python, broker.bootstrap, lines)
+                results.append(result)
+                print(name, result["per_s"], "events/s", result["outcome"], file=sys.stderr)
+    hashes = {result["outcome"] for results in runs.values() for result in results}
+    assert len(hashes) == 1, f"not the same outcome: {sorted(hashes)}"
+    rates = {name: spread([one["per_s"] for one in results]) for name, results in runs.items()}
+    guarantees = {"cdp_stream": OURS, **{name: PEERS[name][-1] for name in options.only}}
+    peers = {
+        name: {
+            "per_s": rate,
+            "ours_to_it": round(rates["cdp_stream"]["median"] / rate["median"], 2),
+            "guarantees": guarantees[name],
+        }
+        for name, rate in rates.items()
+    }
+    print(json.dumps({**of, "events": options.events, "outcome": hashes.pop(), "peers": peers}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
