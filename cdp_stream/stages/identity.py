@@ -361,12 +361,18 @@ class _Work:
         if self.stage.observe is not None:
             self.stage.observe(what, record, subject)
 
+    def _is_repeat(self, order: str) -> bool:
+        """Was an order of this id done before? From now on it was."""
+        barrier = self.barrier
+        if order in barrier.controls:
+            return True
+        barrier.controls = [*barrier.controls, order][-CONTROL_IDS_MAX:]
+        return False
+
     def control(self, entry: Control) -> None:
         """An operator's order. A repeat is ignored; `apply` on another version than it names is refused."""
-        barrier = self.barrier
-        if entry.id in barrier.controls:
+        if self._is_repeat(entry.id):
             return
-        barrier.controls = [*barrier.controls, entry.id][-CONTROL_IDS_MAX:]
         if entry.control != "apply":
             raise LogContradiction(f"entry {self.offset}: control {entry.control!r} is not known to this version")
         violation = self._refusal(entry)
@@ -378,10 +384,9 @@ class _Work:
 
     def move_position(self, entry: AcceptLoss | SourceReset) -> None:
         """An operator's order to go on elsewhere in a source; a repeat is ignored."""
-        barrier = self.barrier
-        if entry.id in barrier.controls:
+        if self._is_repeat(entry.id):
             return
-        barrier.controls = [*barrier.controls, entry.id][-CONTROL_IDS_MAX:]
+        barrier = self.barrier
         violation = None
         if isinstance(entry, SourceReset):
             decided: DecisionKind = "source_reset"
@@ -400,10 +405,9 @@ class _Work:
 
     def resync(self, entry: ResyncEntry) -> None:
         """An operator's order to tell a destination again. A repeat is ignored; a row says what became of it."""
-        barrier, topology = self.barrier, self.stage.topology
-        if entry.id in barrier.controls:
+        if self._is_repeat(entry.id):
             return
-        barrier.controls = [*barrier.controls, entry.id][-CONTROL_IDS_MAX:]
+        barrier, topology = self.barrier, self.stage.topology
         named = (
             next((one for one in topology.topology.audiences if one.key == entry.audience), None) if topology else None
         )

@@ -493,6 +493,7 @@ class ProfileStage:
     def _resync(self, profile_id: ProfileId, parked: Parked, change: Resync) -> None:
         profile = self.states.get(profile_id)
         if profile is None:
+            # Absorbed, too: its survivor is told of in its own place.
             return
         cause = _cause("resync", parked, change.now, change.message_id)
         what = (change.audience_key, change.destination)
@@ -530,10 +531,7 @@ class ProfileStage:
                 clocks.pop(0)
             if self._is_full() or not self._age(profile_id, parked):
                 return False
-            if isinstance(parked.change, TopologyApplied | Resync) and self.states.get(profile_id) is None:
-                # It was absorbed while this waited: it is looked at where its state has gone.
-                pass
-            elif isinstance(parked.change, TopologyApplied):
+            if isinstance(parked.change, TopologyApplied):
                 self._reconsider(profile_id, parked, parked.change)
             elif isinstance(parked.change, Resync):
                 self._resync(profile_id, parked, parked.change)
