@@ -53,8 +53,7 @@ def apply(topology: Path, wait: bool, timeout: float, as_json: bool) -> None:
 async def _apply(settings: Any, compiled: CompiledTopology, within_s: float) -> dict[str, Any]:
     from aiokafka.admin import AIOKafkaAdminClient
 
-    from cdp_stream.stream.controls import answer_to, send_apply
-    from cdp_stream.stream.groups import members_of
+    from cdp_stream.stream.controls import outcome_of, send_apply
     from cdp_stream.stream.identity import find_sources
     from cdp_stream.stream.in_force import read_in_force, space_names
     from cdp_stream.stream.kafka_log import KafkaLog
@@ -86,16 +85,7 @@ async def _apply(settings: Any, compiled: CompiledTopology, within_s: float) -> 
         await admin.close()
     sent = await send_apply(settings, names, compiled, in_force)
     result |= {"outcome": "waiting", "control": sent.control.id, "entry": sent.offset}
-    group = f"{names.prefix}{names.space}.identity"
-    result["workers"] = (await members_of(settings, [group]))[group]
-    if not within_s or not result["workers"]:
-        return result
-    row = await answer_to(settings, names, sent, within_s)
-    if row is None:
-        return {**result, "outcome": "undecided"}
-    if "violation" in row:
-        return {**result, "outcome": "refused", "violation": row["violation"]}
-    return {**result, "outcome": "applied", "seq": row["seq"]}
+    return {**result, **await outcome_of(settings, names, sent, within_s, done="applied")}
 
 
 def _show(result: dict[str, Any]) -> None:

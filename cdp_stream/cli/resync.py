@@ -52,8 +52,7 @@ def resync(audience: str, destination: str, topology: Path, wait: bool, timeout:
 
 async def _resync(settings: Any, compiled: CompiledTopology, what: tuple[str, str], within_s: float) -> dict[str, Any]:
     from cdp_stream.stages.identity import resync_entry
-    from cdp_stream.stream.controls import answer_to, send_order
-    from cdp_stream.stream.groups import members_of
+    from cdp_stream.stream.controls import outcome_of, send_order
     from cdp_stream.stream.in_force import read_in_force, space_names
     from cdp_stream.stream.kafka_log import KafkaLog
     from cdp_stream.stream.topics import TopicNames
@@ -66,16 +65,7 @@ async def _resync(settings: Any, compiled: CompiledTopology, what: tuple[str, st
     names = space_names(settings, compiled.topology, in_force)
     sent = await send_order(settings, names, lambda end, clock: resync_entry(*what, end, clock))
     result: dict[str, Any] = {"outcome": "waiting", "audience": what[0], "destination": what[1], "entry": sent.offset}
-    group = f"{names.prefix}{names.space}.identity"
-    result["workers"] = (await members_of(settings, [group]))[group]
-    if not within_s or not result["workers"]:
-        return result
-    row = await answer_to(settings, names, sent, within_s)
-    if row is None:
-        return {**result, "outcome": "undecided"}
-    if "violation" in row:
-        return {**result, "outcome": "refused", "violation": row["violation"]}
-    return {**result, "outcome": "resynced", "seq": row["seq"]}
+    return {**result, **await outcome_of(settings, names, sent, within_s, done="resynced")}
 
 
 def _require(topology: Any, audience: str, destination: str) -> None:

@@ -21,6 +21,7 @@ from cdp_stream.stages.entries import AcceptLoss, Control, ResyncEntry, SourceRe
 from cdp_stream.stages.identity import apply_control
 from cdp_stream.stages.records import LEDGER, partition_of
 from cdp_stream.stream.catch_up import read_to_end
+from cdp_stream.stream.groups import members_of
 from cdp_stream.stream.in_force import InForce
 from cdp_stream.stream.kafka_log import plain_consumer, wall_clock_ms
 from cdp_stream.stream.settings import Settings
@@ -107,6 +108,24 @@ async def answer_to(settings: Settings, names: TopicNames, sent: Sent, within_s:
         return None
     finally:
         await consumer.stop()
+
+
+async def outcome_of(settings: Settings, names: TopicNames, sent: Sent, within_s: float, done: str) -> dict[str, Any]:
+    """What has become of an order within these seconds, as a program may read it.
+
+    `outcome` is `waiting` where nobody is there to decide or is waited for, `undecided`, `refused` (with its
+    `violation`), or `done` (with the row's `seq`); `workers`: how many there are.
+    """
+    group = f"{names.prefix}{names.space}.identity"
+    result: dict[str, Any] = {"outcome": "waiting", "workers": (await members_of(settings, [group]))[group]}
+    if not within_s or not result["workers"]:
+        return result
+    row = await answer_to(settings, names, sent, within_s)
+    if row is None:
+        return {**result, "outcome": "undecided"}
+    if "violation" in row:
+        return {**result, "outcome": "refused", "violation": row["violation"]}
+    return {**result, "outcome": done, "seq": row["seq"]}
 
 
 def _ledger_of(names: TopicNames) -> TopicPartition:
