@@ -19,7 +19,8 @@ from cdp_stream.model.event import RawRecord
 from cdp_stream.pipeline import CompiledTopology, compile_topology
 from cdp_stream.stages.digest import OutputsDigest
 from cdp_stream.stages.entries import Slice, SourceSlice, records_crc
-from cdp_stream.stages.identity import IdentityStage, IdentityStep, first_topology
+from cdp_stream.stages.identity import IdentityStage, IdentityStep
+from cdp_stream.stages.orders import first_topology
 from cdp_stream.stages.profiles import encode_changes
 from cdp_stream.store.memory import MemoryStore
 from cdp_stream.testing.people import People

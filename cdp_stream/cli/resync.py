@@ -51,7 +51,7 @@ def resync(audience: str, destination: str, topology: Path, wait: bool, timeout:
 
 
 async def _resync(settings: Any, compiled: CompiledTopology, what: tuple[str, str], within_s: float) -> dict[str, Any]:
-    from cdp_stream.stages.identity import resync_entry
+    from cdp_stream.stages.orders import resync_entry
     from cdp_stream.stream.controls import outcome_of, send_order
     from cdp_stream.stream.in_force import read_in_force, space_names
     from cdp_stream.stream.kafka_log import KafkaLog

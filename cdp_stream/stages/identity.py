@@ -10,23 +10,19 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct, field
 
-from cdp_stream.config.topology import Topology, canonical
-from cdp_stream.errors import LogContradiction, TopologyError
+from cdp_stream.errors import LogContradiction
 from cdp_stream.intake.dead_letter import dead_letter_record
 from cdp_stream.intake.decode import decode
-from cdp_stream.model.change import Clock, ProfileChange, Resync, TopologyApplied
+from cdp_stream.model.change import Clock, ProfileChange
 from cdp_stream.model.event import DeadLetter, Event, RawRecord
-from cdp_stream.model.graph import Decision, DecisionKind
-from cdp_stream.model.ids import SourceRef, base62, derive
+from cdp_stream.model.graph import Decision
 from cdp_stream.model.ports import Store
 from cdp_stream.model.time import Instant, format_instant
-from cdp_stream.pipeline import CompiledTopology, changes_of, compile_topology, context_of, resolve_event
+from cdp_stream.pipeline import CompiledTopology, changes_of, context_of, resolve_event
 from cdp_stream.stages.entries import (
     AcceptLoss,
     ClockEntry,
-    Control,
     Entry,
-    ResyncEntry,
     Slice,
     SourceReset,
     encode_entry,
@@ -35,37 +31,21 @@ from cdp_stream.stages.entries import (
 )
 from cdp_stream.stages.graph import GraphDraft
 from cdp_stream.stages.known import COMPILED, TAKEN, MakeShortCut, ShortCut
+from cdp_stream.stages.orders import decide_order
 from cdp_stream.stages.records import (
     DEAD_LETTERS,
     LEDGER,
     OutputRecord,
     encode_row,
+    ledger_row,
     partition_of,
     seq_text,
 )
 from cdp_stream.stages.state_format import decode_barrier, stamp
+from cdp_stream.stages.versions import load_topology_version
 
 BARRIER_KEY: Final = b"barrier"
-_TOPOLOGY: Final = b"t"
-_DECLARED_DIGITS: Final = 12
 NO_IDENTIFIERS: Final = "No matching identifiers on event"
-CONTROL_IDS_MAX: Final = 1_000
-"""How many ids of controls are remembered, so that a repeat is known."""
-
-
-class StoredVersion(Struct, frozen=True):
-    """A topology version in the state: its canonical form, and from when on which audiences count events."""
-
-    topology: dict[str, Any]
-    since: dict[str, Instant]
-
-
-def stored_version(raw: bytes) -> StoredVersion:
-    """A topology version as the state has it. Formats 0 and 1 held the canonical form alone."""
-    plain = msgspec.json.decode(raw)
-    if "topology" not in plain:
-        plain = {"topology": plain, "since": {}}
-    return msgspec.convert(plain, StoredVersion)
 
 
 class SourcePosition(Struct, frozen=True, array_like=True):
@@ -158,7 +138,7 @@ class IdentityStage:
         barrier = self.barrier
         if offset < barrier.next_offset:
             raise LogContradiction(f"entry {offset} was done already; the next one is {barrier.next_offset}")
-        work = _Work(self, offset)
+        work = Work(self, offset)
         match entry:
             case Slice():
                 work.slice(entry, entry_time(append_time, entry), records)
@@ -166,12 +146,8 @@ class IdentityStage:
                 if entry.drained:
                     barrier.now = max(barrier.now, entry_time(append_time, entry))
                 work.everywhere(lambda index: Clock(index=index, record=0, now=barrier.now))
-            case Control():
-                work.control(entry)
-            case AcceptLoss() | SourceReset():
-                work.move_position(entry)
-            case ResyncEntry():
-                work.resync(entry)
+            case _:
+                decide_order(work, entry)
         return work.finish(entry)
 
     def put_in_force(self, topology: CompiledTopology) -> None:
@@ -210,22 +186,7 @@ class IdentityStage:
         return msgspec.msgpack.encode(barrier)
 
 
-def load_topology_version(store: Store, version: str) -> CompiledTopology:
-    """A topology version that was once in force, from the state."""
-    raw = store.get(_TOPOLOGY + version.encode())
-    if raw is None:
-        raise LogContradiction(f"topology version {version} is not in the state")
-    stored = stored_version(raw)
-    return compile_topology(Topology.from_canonical(stored.topology), since=stored.since)
-
-
-def topology_write(topology: CompiledTopology) -> tuple[bytes, bytes]:
-    """The state's pair for a topology version."""
-    stored = StoredVersion(canonical(topology.topology), topology.since)
-    return _TOPOLOGY + topology.version.encode(), msgspec.json.encode(stored)
-
-
-class _Work:
+class Work:
     """One step while it is being decided."""
 
     def __init__(self, stage: IdentityStage, offset: int) -> None:
@@ -332,9 +293,10 @@ class _Work:
         self.tally["decision", decision.decision, decision.violation or ""] += 1
         row = ledger_row(decision, seq_text(self.offset, number), event.message_id, event.source)
         row["time"] = format_instant(event.time)
-        self._ledger(number, decision, row)
+        self.ledger(number, decision, row)
 
-    def _ledger(self, number: int, decision: Decision, row: dict[str, Any]) -> None:
+    def ledger(self, number: int, decision: Decision, row: dict[str, Any]) -> None:
+        """A row of the ledger; what every row has is entered here."""
         row["now"] = self._now_text()
         row["topology_version"] = self.barrier.topology_version
         key = decision.profile_id or self._space()
@@ -360,138 +322,6 @@ class _Work:
     def _observe(self, what: str, record: RawRecord, subject: Any) -> None:
         if self.stage.observe is not None:
             self.stage.observe(what, record, subject)
-
-    def _is_repeat(self, order: str) -> bool:
-        """Was an order of this id done before? From now on it was."""
-        barrier = self.barrier
-        if order in barrier.controls:
-            return True
-        barrier.controls = [*barrier.controls, order][-CONTROL_IDS_MAX:]
-        return False
-
-    def control(self, entry: Control) -> None:
-        """An operator's order. A repeat is ignored; `apply` on another version than it names is refused."""
-        if self._is_repeat(entry.id):
-            return
-        if entry.control != "apply":
-            raise LogContradiction(f"entry {self.offset}: control {entry.control!r} is not known to this version")
-        violation = self._refusal(entry)
-        if violation is None:
-            self._put_in_force(compile_topology(Topology.from_canonical(entry.topology)))
-        decision = Decision("topology_applied", violation=violation)
-        row = ledger_row(decision, seq_text(self.offset, 0), entry.id, None)
-        self._ledger(0, decision, row)
-
-    def move_position(self, entry: AcceptLoss | SourceReset) -> None:
-        """An operator's order to go on elsewhere in a source; a repeat is ignored."""
-        if self._is_repeat(entry.id):
-            return
-        barrier = self.barrier
-        violation = None
-        if isinstance(entry, SourceReset):
-            decided: DecisionKind = "source_reset"
-            barrier.sources.pop(entry.topic, None)
-        else:
-            decided = "loss_accepted"
-            stands = self.stage.source_position(entry.topic, entry.partition)
-            if stands is None:
-                violation = f"refused: {entry.topic}/{entry.partition} was never read"
-            elif entry.to < stands.offset:
-                violation = f"refused: {entry.topic}/{entry.partition} is read up to {stands.offset}"
-            else:
-                barrier.sources[entry.topic][entry.partition] = SourcePosition(stands.topic_id, entry.to)
-        row = ledger_row(Decision(decided, violation=violation), seq_text(self.offset, 0), entry.id, None)
-        self._ledger(0, Decision(decided), row)
-
-    def resync(self, entry: ResyncEntry) -> None:
-        """An operator's order to tell a destination again. A repeat is ignored; a row says what became of it."""
-        if self._is_repeat(entry.id):
-            return
-        barrier, topology = self.barrier, self.stage.topology
-        named = (
-            next((one for one in topology.topology.audiences if one.key == entry.audience), None) if topology else None
-        )
-        violation = None
-        if named is None:
-            violation = f"refused: there is no audience {entry.audience}"
-        elif entry.destination not in named.destinations:
-            violation = f"refused: the audience {entry.audience} does not go to {entry.destination}"
-        else:
-            self.everywhere(
-                lambda index: Resync(
-                    index=index,
-                    record=0,
-                    now=barrier.now,
-                    audience_key=entry.audience,
-                    destination=entry.destination,
-                    message_id=entry.id,
-                )
-            )
-        decision = Decision("resync_requested", violation=violation)
-        row = ledger_row(decision, seq_text(self.offset, 0), entry.id, None)
-        row["audience_key"], row["destination"] = entry.audience, entry.destination
-        self._ledger(0, decision, row)
-
-    def _refusal(self, entry: Control) -> str | None:
-        """Why a proposed topology does not come into force, or None if it does."""
-        in_force = self.barrier.topology_version
-        if entry.based_on != in_force:
-            return f"refused: based on {entry.based_on}, in force is {in_force}"
-        try:
-            proposed = compile_topology(Topology.from_canonical(entry.topology))
-        except TopologyError as error:
-            return f"refused: {error.problems[0]}"
-        if self.stage.topology is not None:
-            now = self.stage.topology.topology
-            for name in ("space", "partitions"):
-                was, wanted = getattr(now, name), getattr(proposed.topology, name)
-                if was != wanted:
-                    return f"refused: {name} is {was} for the life of the space and cannot become {wanted}"
-            kinds = {destination.name: destination.kind for destination in now.destinations}
-            for destination in proposed.topology.destinations:
-                was = kinds.get(destination.name, destination.kind)
-                if was != destination.kind:
-                    return f"refused: the destination {destination.name} is of the kind {was}; give the new one another name"
-            return _key_used_again(now, proposed.topology, self.barrier.retired)
-        return None
-
-    def _put_in_force(self, topology: CompiledTopology) -> None:
-        barrier = self.barrier
-        if self.stage.topology is not None:
-            gone = _keys(self.stage.topology.topology).keys() - _keys(topology.topology).keys()
-            barrier.retired = [*barrier.retired, *sorted(gone)]
-        since = self._since(topology.topology)
-        if since:
-            topology = compile_topology(topology.topology, since=since)
-        self.stage.put_in_force(topology)
-        barrier.topology_version = topology.version
-        barrier.topology_entry = self.offset
-        ours = {found.name: found.topic for found in topology.topology.destinations}
-        barrier.destinations = {**barrier.destinations, **ours}
-        key, value = topology_write(topology)
-        self.extra[key] = value
-        plain = canonical(topology.topology)
-        self.everywhere(
-            lambda index: TopologyApplied(
-                index=index, record=0, now=barrier.now, version=topology.version, topology=plain, since=since
-            )
-        )
-
-    def _since(self, topology: Topology) -> dict[str, Instant]:
-        """From which event time on the events of each audience count that does not want all of history.
-
-        It is reckoned from when the audience was first declared to say what it says: coming back to an earlier version
-        also comes back to its beginning, so that a version always means the same.
-        """
-        since: dict[str, Instant] = {}
-        for audience in topology.audiences:
-            if audience.historical is True:
-                continue
-            about = derive("declared", str(audience.definition), str(audience.historical))
-            name = f"{audience.key}:{base62(about, _DECLARED_DIGITS)}"
-            self.barrier.declared = {name: self.barrier.now, **self.barrier.declared}
-            since[audience.key] = max(0, self.barrier.declared[name] - int(audience.historical))
-        return since
 
     def finish(self, entry: Entry) -> IdentityStep:
         """Close the step: the barrier moves behind the entry."""
@@ -519,25 +349,6 @@ class _Work:
         )
 
 
-def _keys(topology: Topology) -> dict[str, str]:
-    """Keys of what is computed, and whether each is a trait's or an audience's."""
-    return {
-        **{trait.key: "a trait" for trait in topology.traits},
-        **{audience.key: "an audience" for audience in topology.audiences},
-    }
-
-
-def _key_used_again(now: Topology, proposed: Topology, retired: Sequence[str]) -> str | None:
-    """Why a proposal's keys are refused: a key means one thing for the life of a space ("using-engage-data")."""
-    was, wanted = _keys(now), _keys(proposed)
-    for key, what in wanted.items():
-        if key in retired:
-            return f"refused: the key '{key}' was removed earlier and is never used again; choose another key"
-        if was.get(key, what) != what:
-            return f"refused: the key '{key}' is that of {was[key]} and is never used for anything else"
-    return None
-
-
 def _require_records(entry: Slice, records: Sequence[RawRecord]) -> None:
     start = 0
     for part in entry.sources:
@@ -550,45 +361,6 @@ def _require_records(entry: Slice, records: Sequence[RawRecord]) -> None:
             )
 
 
-def ledger_row(decision: Decision, seq: str, message_id: str, source: SourceRef | None) -> dict[str, Any]:
-    """A decision as a ledger record; absent fields are left out."""
-    row: dict[str, Any] = {"seq": seq, "decision": decision.decision}
-    if decision.profile_id is not None:
-        row["profile_id"] = decision.profile_id
-        row["collection"] = decision.collection
-    if decision.identifiers:
-        row["identifiers"] = [{"type": type_, "id": value} for type_, value in decision.identifiers]
-    if decision.absorbed:
-        row["absorbed"] = list(decision.absorbed)
-    if decision.demoted:
-        row["demoted"] = [{"type": type_, "id": value} for type_, value in decision.demoted]
-    if decision.violation is not None:
-        row["violation"] = decision.violation
-    row["message_id"] = message_id
-    if source is not None:
-        row["source"] = {"topic": source.topic, "partition": source.partition, "offset": source.offset}
-    return row
-
-
 def entry_hash(raw: bytes) -> str:
     """A short hash of an entry, to recognise it again."""
     return blake2b(raw, digest_size=16).hexdigest()
-
-
-def first_topology(topology: CompiledTopology, clock: Instant) -> Control:
-    """The control that puts a space's first topology in force."""
-    return Control(clock=clock, control="apply", id=f"first-{topology.version}", topology=canonical(topology.topology))
-
-
-def resync_entry(audience: str, destination: str, end: int, clock: Instant) -> ResyncEntry:
-    """The order to tell a destination of an audience again. `end`: of the identity log; it makes the id."""
-    return ResyncEntry(clock, f"resync-{audience}-{destination}-{end}", audience, destination)
-
-
-def apply_control(topology: CompiledTopology, based_on: str, end: int, clock: Instant) -> Control:
-    """The control that asks for another topology version, based on the one in force. `end`: of the identity log.
-
-    Its id is derived, so that the same wish, sent twice at the same place of the log, is done once.
-    """
-    identity = f"apply-{topology.version}-on-{based_on}-{end}"
-    return Control(clock, "apply", identity, based_on, canonical(topology.topology))

@@ -51,12 +51,13 @@ from cdp_stream.pipeline import (
     update_profile,
 )
 from cdp_stream.stages.history import Entries, cut, merged, retained
-from cdp_stream.stages.identity import BARRIER_KEY, load_topology_version, topology_write
+from cdp_stream.stages.identity import BARRIER_KEY
 from cdp_stream.stages.lists import ListNews, Lists, ListsPassed, news_record, passed_record
 from cdp_stream.stages.profile_states import ProfileDraft
 from cdp_stream.stages.records import SHIPMENTS, OutputRecord, partition_of, seq_number, seq_text
 from cdp_stream.stages.rows import output_record
 from cdp_stream.stages.state_format import decode_barrier, stamp
+from cdp_stream.stages.versions import load_topology_version, topology_write
 
 PIECE_BYTES_MAX: Final = 512 * 1024
 """How much of an absorbed profile's state one shipment record carries."""

@@ -8,6 +8,9 @@ from typing import Any
 import orjson
 from msgspec import Struct
 
+from cdp_stream.model.graph import Decision
+from cdp_stream.model.ids import SourceRef
+
 LEDGER = "ledger"
 TRAIT_CHANGES = "trait-changes"
 AUDIENCE_CHANGES = "audience-changes"
@@ -48,3 +51,23 @@ _SEQ_BITS = 24
 def seq_number(step: int, record: int) -> int:
     """The same place as one number, for ordering inside the state."""
     return step << _SEQ_BITS | record
+
+
+def ledger_row(decision: Decision, seq: str, message_id: str, source: SourceRef | None) -> dict[str, Any]:
+    """A decision as a ledger record; absent fields are left out."""
+    row: dict[str, Any] = {"seq": seq, "decision": decision.decision}
+    if decision.profile_id is not None:
+        row["profile_id"] = decision.profile_id
+        row["collection"] = decision.collection
+    if decision.identifiers:
+        row["identifiers"] = [{"type": type_, "id": value} for type_, value in decision.identifiers]
+    if decision.absorbed:
+        row["absorbed"] = list(decision.absorbed)
+    if decision.demoted:
+        row["demoted"] = [{"type": type_, "id": value} for type_, value in decision.demoted]
+    if decision.violation is not None:
+        row["violation"] = decision.violation
+    row["message_id"] = message_id
+    if source is not None:
+        row["source"] = {"topic": source.topic, "partition": source.partition, "offset": source.offset}
+    return row

@@ -18,7 +18,7 @@ from cdp_stream.errors import CdpStreamError
 from cdp_stream.model.time import Instant
 from cdp_stream.pipeline import CompiledTopology
 from cdp_stream.stages.entries import AcceptLoss, Control, ResyncEntry, SourceReset, decode_entry, encode_entry
-from cdp_stream.stages.identity import apply_control
+from cdp_stream.stages.orders import apply_control
 from cdp_stream.stages.records import LEDGER, partition_of
 from cdp_stream.stream.catch_up import read_to_end
 from cdp_stream.stream.groups import members_of

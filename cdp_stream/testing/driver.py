@@ -17,7 +17,7 @@ from cdp_stream.model.ids import Collection, SourceRef
 from cdp_stream.model.time import Instant, instant_of, parse_instant
 from cdp_stream.pipeline import compile_topology
 from cdp_stream.stages.entries import ClockEntry, Control, ResyncEntry, Slice, SourceSlice, records_crc
-from cdp_stream.stages.identity import first_topology, resync_entry
+from cdp_stream.stages.orders import first_topology, resync_entry
 from cdp_stream.stages.records import OutputRecord
 from cdp_stream.testing.local import LocalSpace
 

@@ -16,7 +16,7 @@ from cdp_stream.model.time import Instant, parse_instant
 from cdp_stream.pipeline import CompiledTopology
 from cdp_stream.stages.digest import OutputsDigest
 from cdp_stream.stages.entries import ClockEntry, Slice, SourceSlice, records_crc
-from cdp_stream.stages.identity import first_topology
+from cdp_stream.stages.orders import first_topology
 from cdp_stream.stages.records import OutputRecord
 from cdp_stream.testing.local import LocalSpace
 

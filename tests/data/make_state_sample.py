@@ -10,7 +10,7 @@ import orjson
 from cdp_stream.cli.topology import load_compiled
 from cdp_stream.stages import state_format
 from cdp_stream.stages.entries import Slice, SourceSlice, records_crc
-from cdp_stream.stages.identity import first_topology
+from cdp_stream.stages.orders import first_topology
 from cdp_stream.testing.local import LocalSpace
 from cdp_stream.testing.replay import records_of
 

@@ -328,7 +328,7 @@ def _shipments_first(patch: Patch) -> None:
 def _void_slices_count(patch: Patch) -> None:
     import cdp_stream.stages.identity as stage
 
-    patch.setattr(stage._Work, "_follows", lambda self, entry: True)
+    patch.setattr(stage.Work, "_follows", lambda self, entry: True)
 
 
 def _restore_skips_the_end(patch: Patch) -> None:

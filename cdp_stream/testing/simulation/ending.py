@@ -22,9 +22,9 @@ from cdp_stream.stages.digest import OutputsDigest
 from cdp_stream.stages.entries import ClockEntry, Entry, Slice, SourceSlice, decode_entry, entry_time, records_crc
 from cdp_stream.stages.graph import GraphDraft
 from cdp_stream.stages.history import message_ids
-from cdp_stream.stages.identity import load_topology_version
 from cdp_stream.stages.profile_states import ProfileDraft
 from cdp_stream.stages.records import LEDGER, PROFILE_CHANGES, OutputRecord, partition_of
+from cdp_stream.stages.versions import load_topology_version
 from cdp_stream.stages.views import profile_view
 from cdp_stream.testing.local import LocalSpace
 from cdp_stream.testing.simulation.list_checks import check_members

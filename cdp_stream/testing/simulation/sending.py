@@ -10,7 +10,7 @@ from aiokafka.structs import TopicPartition
 
 from cdp_stream.model.time import Instant
 from cdp_stream.stages.entries import Control, ResyncEntry, encode_entry
-from cdp_stream.stages.identity import first_topology
+from cdp_stream.stages.orders import first_topology
 from cdp_stream.stream.log import BatchRecord
 from cdp_stream.testing.simulation.traffic import SourceRecord, traffic
 

@@ -12,7 +12,8 @@ from cdp_stream.model.event import RawRecord
 from cdp_stream.model.ids import SourceRef
 from cdp_stream.pipeline import compile_topology
 from cdp_stream.stages.entries import Slice, SourceSlice, records_crc
-from cdp_stream.stages.identity import BARRIER_KEY, IdentityStage, IdentityStep, first_topology
+from cdp_stream.stages.identity import BARRIER_KEY, IdentityStage, IdentityStep
+from cdp_stream.stages.orders import first_topology
 from cdp_stream.store.memory import MemoryStore
 
 TOPOLOGY = compile_topology(

@@ -13,7 +13,8 @@ from cdp_stream.model.event import RawRecord
 from cdp_stream.model.ids import SourceRef
 from cdp_stream.pipeline import compile_topology
 from cdp_stream.stages.entries import AcceptLoss, Control, Slice, SourceReset, SourceSlice, gives_up, records_crc
-from cdp_stream.stages.identity import IdentityStage, IdentityStep, SourcePosition, apply_control, first_topology
+from cdp_stream.stages.identity import IdentityStage, IdentityStep, SourcePosition
+from cdp_stream.stages.orders import apply_control, first_topology
 from cdp_stream.store.memory import MemoryStore
 
 BASE: dict[str, Any] = {

@@ -13,7 +13,7 @@ from cdp_stream.model.ids import SourceRef
 from cdp_stream.pipeline import compile_topology
 from cdp_stream.stages import profiles as profile_stage
 from cdp_stream.stages.entries import ClockEntry, Slice, SourceSlice, records_crc
-from cdp_stream.stages.identity import first_topology
+from cdp_stream.stages.orders import first_topology
 from cdp_stream.stages.profiles import ProfileStage, ProfileStep
 from cdp_stream.stages.records import AUDIENCE_CHANGES, OutputRecord
 from cdp_stream.testing import TopologyDriver

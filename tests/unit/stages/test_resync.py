@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cdp_stream.stages.entries import decode_entry, encode_entry
-from cdp_stream.stages.identity import resync_entry
+from cdp_stream.stages.orders import resync_entry
 from cdp_stream.testing import TopologyDriver
 
 TOPOLOGY: dict[str, Any] = {

@@ -18,7 +18,7 @@ from cdp_stream.model.event import RawRecord
 from cdp_stream.model.ids import SourceRef
 from cdp_stream.pipeline import compile_topology
 from cdp_stream.stages.entries import Slice, SourceSlice, encode_entry, records_crc
-from cdp_stream.stages.identity import first_topology
+from cdp_stream.stages.orders import first_topology
 from cdp_stream.stages.records import OutputRecord
 from cdp_stream.testing.local import LocalSpace
 
