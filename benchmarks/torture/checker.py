@@ -3,38 +3,22 @@
 - every `src` exactly once in every output topic, for a reader without transactions;
 - the valid slices of the identity log cover every source offset that holds a record, once;
 - messages of profile changes name their predecessors;
-- entered and exited alternate, in audience changes and for every combination at a destination;
-- traits, audiences, dead letters and profiles are those of the slow model.
+- entered and exited alternate, in audience changes and for every combination at a destination, but for a resync;
+- lists: the whole first, then changes that fit, and at the end the members of the slow model (`lists.py`);
+- traits, audiences, dead letters and profiles are those of the slow model, exits by time and a backfill included.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
 from typing import Any
 
+from torture.lists import check_lists
+from torture.load import RESYNC
 from torture.model import Model
 from torture.snapshot import Row, Snapshot
-
-_SAID_MAX = 5
-"""How many examples of one kind of finding are told."""
-
-
-@dataclass
-class Verdict:
-    """Counts to print, and what is wrong; nothing wrong: an empty list."""
-
-    counts: dict[str, int] = field(default_factory=dict)
-    findings: list[str] = field(default_factory=list)
-    _said: Counter[str] = field(default_factory=Counter)
-
-    def find(self, kind: str, detail: str) -> None:
-        """Something is wrong."""
-        self._said[kind] += 1
-        self.counts[f"WRONG {kind}"] = self._said[kind]
-        if self._said[kind] <= _SAID_MAX:
-            self.findings.append(f"{kind}: {detail}")
+from torture.verdict import Verdict
 
 
 def check(snapshot: Snapshot) -> Verdict:
@@ -43,9 +27,17 @@ def check(snapshot: Snapshot) -> Verdict:
     _once(snapshot, verdict)
     _chains(snapshot, verdict)
     _audiences(snapshot, verdict)
-    _destinations(snapshot, verdict)
-    order = _slices(snapshot, verdict)
-    _model(snapshot, order, verdict)
+    model = _run_model(snapshot, verdict)
+    created = {
+        said["profile_id"]: said["message_id"]
+        for row in _rows(snapshot, "ledger")
+        if (said := json.loads(row.value))["decision"] == "profile_created"
+    }
+    _counts(snapshot, model, created, verdict)
+    _profiles(snapshot, model, created, verdict)
+    _sequences(snapshot, model, created, verdict)
+    _destination(snapshot, model, created, verdict)
+    check_lists([row.value for row in _rows(snapshot, "destinations/ads")], model, verdict)
     return verdict
 
 
@@ -89,21 +81,30 @@ def _audiences(snapshot: Snapshot, verdict: Verdict) -> None:
     verdict.counts["transitions"] = len(_rows(snapshot, "audience-changes"))
 
 
-def _destinations(snapshot: Snapshot, verdict: Verdict) -> None:
-    """Entries and exits of each combination, told by one profile: after a merge another one goes on, in its partition."""
-    for role in snapshot.outputs:
-        if not role.startswith("destinations/"):
+def _destination(snapshot: Snapshot, model: Model, created: dict[str, str], verdict: Verdict) -> None:
+    """Entries and exits of each combination, told by one profile: after a merge another one goes on, in its partition.
+
+    Entered comes twice only where the destination was told again, and it was told again of every member. In which
+    combinations the slow model does not know: one that a profile no longer forms is not told again.
+    """
+    last: dict[tuple[Any, ...], str] = {}
+    again: Counter[tuple[Any, ...]] = Counter()
+    for row in _rows(snapshot, "destinations/crm"):
+        said = json.loads(row.value)
+        if said["type"] != "track" or said["event"] not in ("Audience Entered", "Audience Exited"):
             continue
-        last: dict[tuple[Any, ...], str] = {}
-        for row in _rows(snapshot, role):
-            said = json.loads(row.value)
-            if said["type"] != "track" or said["event"] not in ("Audience Entered", "Audience Exited"):
-                continue
-            combination = said.get("userId"), said.get("anonymousId"), _email(said)
-            place = row.key, said["properties"]["audience_key"], combination
-            if said["event"] == last.get(place):
-                verdict.find("no alternation at a destination", f"{role} {place} {said['event']} twice, {row.src}")
-            last[place] = said["event"]
+        combination = said.get("userId"), said.get("anonymousId"), _email(said)
+        place = row.key.decode(), said["properties"]["audience_key"], combination
+        if said["event"] == last.get(place):
+            again[place] += 1
+            allowed = model.resyncs if place[1] == RESYNC[0] and said["event"] == "Audience Entered" else 0
+            if again[place] > allowed:
+                verdict.find("no alternation at a destination", f"crm {place} {said['event']} twice, {row.src}")
+        last[place] = said["event"]
+    told = {created.get(place[0], place[0]) for place in again}
+    verdict.counts["told again"] = len(told)
+    for name in sorted(told ^ model.resynced):
+        verdict.find("resync", f"the profile that {name} created was {'' if name in told else 'not '}told again")
 
 
 def _email(said: dict[str, Any]) -> str | None:
@@ -111,61 +112,72 @@ def _email(said: dict[str, Any]) -> str | None:
     return email
 
 
-def _slices(snapshot: Snapshot, verdict: Verdict) -> list[bytes]:
-    """Source records in the order of the valid slices."""
-    order: list[bytes] = []
+def _run_model(snapshot: Snapshot, verdict: Verdict) -> Model:
+    """The model, fed with the identity log's entries and the source records of its valid slices."""
+    model = Model()
     stands: dict[tuple[str, int], int] = {}
     named: Counter[tuple[str, int, int]] = Counter()
-    slices = void = 0
+    counted: Counter[str] = Counter()
     for entry in snapshot.entries:
-        if entry["entry"] != "slice":
-            continue
-        slices += 1
-        parts = entry["sources"]
-        if any(stands.get((topic, number), start) != start for topic, _, number, start, *_ in parts):
-            void += 1
-            continue
-        for topic, _, number, start, end, count, *_ in parts:
-            records = snapshot.sources[topic, number]
-            held = [offset for offset in range(start, end) if offset in records]
-            if len(held) != count:
-                verdict.find("wrong slice", f"{topic}/{number} {start} to {end} names {count}, holds {len(held)}")
-            order.extend(records[offset] for offset in held)
-            named.update((topic, number, offset) for offset in held)
-            stands[topic, number] = end
-    verdict.counts |= {"slices": slices, "void slices": void, "source records": 0}
+        counted[entry["entry"]] += 1
+        match entry["entry"]:
+            case "slice" if any(stands.get((part[0], part[2]), part[3]) != part[3] for part in entry["sources"]):
+                counted["void slice"] += 1
+            case "slice":
+                for part in entry["sources"]:
+                    stands[part[0], part[2]] = part[4]
+                    named.update(_take_slice(part, entry["appended"], snapshot, model, verdict))
+            case "clock" if entry["drained"]:
+                model.pass_time(entry["appended"])
+            case "control" if counted["control"] == 2:
+                model.put_in_force_second()
+            case "resync":
+                model.resync(entry["audience"])
+    model.end()
+    verdict.counts |= {"slices": counted["slice"], "void slices": counted["void slice"], "resyncs": counted["resync"]}
+    verdict.counts["topology versions"] = counted["control"]
+    _source_records(snapshot, named, verdict)
+    return model
+
+
+def _source_records(snapshot: Snapshot, named: Counter[tuple[str, int, int]], verdict: Verdict) -> None:
     for (topic, number), records in snapshot.sources.items():
-        verdict.counts["source records"] += len(records)
         for offset in records:
-            if named[topic, number, offset] != 1:
-                verdict.find(
-                    "source record not once", f"{topic}/{number}/{offset}: {named[topic, number, offset]} times"
-                )
-    return order
+            if (times := named[topic, number, offset]) != 1:
+                verdict.find("source record not once", f"{topic}/{number}/{offset}: {times} times")
+    verdict.counts["source records"] = sum(map(len, snapshot.sources.values()))
 
 
-def _model(snapshot: Snapshot, order: list[bytes], verdict: Verdict) -> None:
-    model = Model()
-    for raw in order:
-        model.take(raw)
-    created = {
-        said["profile_id"]: said["message_id"]
-        for row in _rows(snapshot, "ledger")
-        if (said := json.loads(row.value))["decision"] == "profile_created"
-    }
+def _take_slice(
+    part: list[Any], appended: int, snapshot: Snapshot, model: Model, verdict: Verdict
+) -> list[tuple[str, int, int]]:
+    """Feed the model with one source partition's part of a slice; returns the places of its records."""
+    topic, _, number, start, end, count, *_ = part
+    records = snapshot.sources[topic, number]
+    held = [offset for offset in range(start, end) if offset in records]
+    if len(held) != count:
+        verdict.find("wrong slice", f"{topic}/{number} {start} to {end} names {count}, holds {len(held)}")
+    for timestamp, value in (records[offset] for offset in held):
+        model.pass_time(min(timestamp, appended))
+        model.take(value)
+    return [(topic, number, offset) for offset in held]
+
+
+def _counts(snapshot: Snapshot, model: Model, created: dict[str, str], verdict: Verdict) -> None:
+    changes = [change for every in model.audience_changes.values() for change in every]
     verdict.counts |= {
         "duplicates": model.duplicates,
         "dead letters expected": model.dead,
         "profiles created": len(model.names),
         "profiles merged": len(model.names) - len(model.people),
         "profiles": len(model.people),
+        "exits by time": changes.count(("exited", "time", "")),
+        "entries by backfill": changes.count(("entered", "topology", "")),
     }
     if model.dead != len(_rows(snapshot, "dead-letters")):
         verdict.find("dead letters", f"{model.dead} expected, {len(_rows(snapshot, 'dead-letters'))} found")
     if Counter(created.values()) != Counter(model.names):
         verdict.find("profiles created", f"{len(model.names)} expected, {len(created)} found")
-    _profiles(snapshot, model, created, verdict)
-    _sequences(snapshot, model, created, verdict)
 
 
 def _profiles(snapshot: Snapshot, model: Model, created: dict[str, str], verdict: Verdict) -> None:
@@ -180,7 +192,8 @@ def _profiles(snapshot: Snapshot, model: Model, created: dict[str, str], verdict
             "traits": profile["traits"],
             "audiences": profile["audiences"],
         }
-        expected = {"ids": sorted(person.ids), "traits": person.traits(), "audiences": sorted(person.audiences())}
+        traits, audiences = person.told
+        expected = {"ids": sorted(person.ids), "traits": traits, "audiences": sorted(audiences)}
         if found != expected:
             verdict.find("profile differs", f"{profile['id']}: {found}, expected {expected}")
     for name in left:
@@ -193,13 +206,14 @@ def _sequences(snapshot: Snapshot, model: Model, created: dict[str, str], verdic
     for row in _rows(snapshot, "audience-changes"):
         said = json.loads(row.value)
         place = created.get(said["profile_id"], said["profile_id"]), said["audience_key"]
-        audiences[place].append((said["change"], said["cause"], said["message_id"]))
+        by = "" if said["cause"] in ("time", "topology") else said["message_id"]
+        audiences[place].append((said["change"], said["cause"], by))
     _compare("audience changes", audiences, model.audience_changes, verdict)
     traits: dict[tuple[str, str], list[Any]] = defaultdict(list)
     for row in _rows(snapshot, "trait-changes"):
         said = json.loads(row.value)
         place = created.get(said["profile_id"], said["profile_id"]), said["trait_key"]
-        traits[place].append((said["value"], said["previous"], said["message_id"]))
+        traits[place].append((said["value"], said["previous"], said["message_id"] or ""))
     _compare("trait changes", traits, model.trait_changes, verdict)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -26,13 +27,17 @@ from cdp_stream.stream.catch_up import read_to_end
 from cdp_stream.stream.kafka_log import KafkaLog
 from cdp_stream.stream.recompute import running_digest
 from cdp_stream.stream.topics import TopicNames
-from torture.checker import Verdict, check
+from torture.checker import check
 from torture.cluster import Cluster, Node
-from torture.load import SOURCES, TOPOLOGY, lines
+from torture.load import RESYNC, SECOND_VERSION, SOURCES, SYNC_S, TOPOLOGY, WINDOW_S, lines
 from torture.snapshot import ROLES, take_snapshot
-from torture.workers import SESSION_S, STAGES, Workers
+from torture.verdict import Verdict
+from torture.workers import SESSION_S, STAGES, Workers, write_topology
 
-_QUIET_S = 5.0
+_QUIET_S = 4.0
+_EXPIRED_S = WINDOW_S + 2 * SYNC_S + 2.0
+"""So long after the last event every window has expired, and the lists have been told."""
+_ORDERED_WITHIN_S = 120.0
 _BURST = 50
 _AT_WORK = 0.7
 """How many of the kills come no sooner than that both stages are at work; the others may meet a start or a claim."""
@@ -85,7 +90,7 @@ class Load(threading.Thread):
     def __init__(self, bootstrap: str, seed: int, events: int, per_s: float) -> None:
         super().__init__(daemon=True)
         self._servers = bootstrap
-        self._lines = lines(seed, events)
+        self._lines = lines(seed, events, lambda: int(time.time() * 1000))
         self.events = events
         self._pause_s = _BURST / per_s
         self.allowed = 0
@@ -158,7 +163,8 @@ async def _position(workers: Workers) -> tuple[int, int, int]:
         ends = await consumer.end_offsets(every)
         decided = [await consumer.committed(where) or 0 for where in every]
         left = sum(ends.values()) - sum(decided)
-        topics = [names.of_role(role) for role in ROLES if role != PROFILE_CHANGES]
+        # Clocks and the syncs of lists go on for ever.
+        topics = [names.of_role(role) for role in ROLES if role not in (PROFILE_CHANGES, SHIPMENTS)]
         topics += [topic for _, topic in names.destinations]
         found = await consumer.topics()
         outputs = [
@@ -194,6 +200,35 @@ async def _shipments_left(workers: Workers, names: TopicNames) -> int:
     return sum(1 for where, offset in last.items() if taken.get(where.partition, 0) <= offset)
 
 
+class Orders(threading.Thread):
+    """An operator's orders while the load runs: another topology version at its half, a resync at three quarters."""
+
+    def __init__(self, folder: Path, load: Load, workers: Workers) -> None:
+        super().__init__(daemon=True)
+        self._second = write_topology(folder / "second", SECOND_VERSION)
+        self._load = load
+        self._environ = workers.environ
+        self.exit_codes: dict[str, int] = {}
+
+    def run(self) -> None:
+        """Until both are in the log."""
+        self._order(1 / 2, "apply", str(self._second))
+        self._order(3 / 4, "resync", *RESYNC, str(self._second))
+
+    def _order(self, when: float, *command: str) -> None:
+        while self._load.sent < when * self._load.events and self._load.error is None:
+            time.sleep(0.1)
+        until = time.monotonic() + _ORDERED_WITHIN_S
+        while True:
+            # The node that stands still at times, or a worker that is away, may refuse it: then it is said again.
+            ended = subprocess.run(
+                [sys.executable, "-m", "cdp_stream", *command], env=self._environ, capture_output=True, check=False
+            )
+            self.exit_codes[command[0]] = ended.returncode
+            if ended.returncode == 0 or time.monotonic() > until:
+                return
+
+
 class Slowness(threading.Thread):
     """Freezes a node for a moment, again and again."""
 
@@ -227,16 +262,22 @@ def torture(folder: Path, kills: int, events: int, seed: int, rebalances: int = 
             asyncio.run(create_sources(cluster.bootstrap))
             load = Load(cluster.bootstrap, seed, events, events / (rounds + 1) / _KILL_EVERY_S)
             slow = Slowness(cluster.second, seed)
+            orders = Orders(folder, load, workers)
             load.start()
             workers.start()
             slow.start()
+            orders.start()
             if kills:
                 _kill(workers, load, outcome, kills, random.Random(seed))
             else:
                 _rebalance(workers, load, outcome, rebalances, random.Random(seed))
             load.join()
+            orders.join()
             slow.end()
             wait_until_quiet(workers)
+            workers.supervise(_EXPIRED_S)
+            wait_until_quiet(workers)
+            outcome.exit_codes |= orders.exit_codes
             outcome.frozen, outcome.ended = slow.count, workers.ended
             outcome.exit_codes |= workers.stop()
             _judge(workers, outcome)

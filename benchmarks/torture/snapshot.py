@@ -42,9 +42,9 @@ class Snapshot:
     outputs: dict[str, dict[int, list[Row]]] = field(default_factory=dict)
     """Role to partition to rows."""
     entries: list[dict[str, Any]] = field(default_factory=list)
-    """The identity log as plain JSON values, in order."""
-    sources: dict[tuple[str, int], dict[int, bytes]] = field(default_factory=dict)
-    """Topic and partition to offset to value."""
+    """The identity log as plain JSON values, in order, each with the broker's time as `appended`."""
+    sources: dict[tuple[str, int], dict[int, tuple[int, bytes]]] = field(default_factory=dict)
+    """Topic and partition to offset to timestamp and value."""
     profiles: list[dict[str, Any]] = field(default_factory=list)
     """Final profiles, from the changelogs."""
 
@@ -77,9 +77,9 @@ async def take_snapshot(settings: Settings, topology: CompiledTopology, sources:
         async for where, record in read_to_end(consumer, starts):
             value = bytes(record.value or b"")
             if where.topic in sources:
-                snapshot.sources[where.topic, where.partition][record.offset] = value
+                snapshot.sources[where.topic, where.partition][record.offset] = record.timestamp, value
             elif where.topic == names.identity_log:
-                snapshot.entries.append(msgspec.json.decode(value))
+                snapshot.entries.append(msgspec.json.decode(value) | {"appended": record.timestamp})
             else:
                 src = dict(record.headers).get("src")
                 row = Row(record.offset, bytes(record.key or b""), value, None if src is None else src.decode())

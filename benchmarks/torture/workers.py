@@ -21,6 +21,13 @@ STAGES = ("identity", "profiles")
 SESSION_S = 2
 
 
+def write_topology(folder: Path, topology: dict[str, object]) -> Path:
+    """The topology as a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "topology.yaml").write_text(json.dumps(topology), encoding="utf-8")
+    return folder
+
+
 class Worker:
     """One process of one stage. Its folder and log outlive it."""
 
@@ -61,9 +68,12 @@ class Worker:
             self.process.wait()
 
     def stop(self, within_s: float = 30) -> int:
-        """SIGTERM; returns the exit code, -9 if it had to be killed. One that had not started yet may just end."""
-        self.wanted = False
-        if self.process is None:
+        """SIGTERM; returns the exit code, -9 if it had to be killed. One that had not started yet may just end.
+
+        One that was killed before, and is away, has nothing to end: 0.
+        """
+        away, self.wanted = not self.wanted, False
+        if self.process is None or (away and not self.is_alive):
             return 0
         self.send(signal.SIGTERM)
         try:
@@ -100,9 +110,7 @@ class Workers:
         self, folder: Path, topology: dict[str, object], bootstrap: str, each: int = 2, **settings: str
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        where = folder / "topology"
-        where.mkdir(exist_ok=True)
-        (where / "topology.yaml").write_text(json.dumps(topology), encoding="utf-8")
+        where = write_topology(folder / "topology", topology)
         environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("CDP_STREAM_")},
             "CDP_STREAM_KAFKA": bootstrap,

@@ -33,6 +33,8 @@ def test_kill_9_at_random_moments_loses_nothing_and_doubles_nothing(tmp_path: Pa
     assert KILLS == outcome.kills.total()
     for what in ("transitions", "profiles merged", "duplicates", "records dead-letters", "records destinations/crm"):
         assert outcome.verdict.counts[what] > 20, what
+    for what in ("exits by time", "entries by backfill", "told again", "list members"):
+        assert outcome.verdict.counts[what] > 20, what
 
 
 def test_workers_that_join_leave_die_and_stand_still_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
