@@ -35,6 +35,7 @@ from cdp_stream.destinations.route import (
     route_traits,
 )
 from cdp_stream.errors import TopologyError
+from cdp_stream.identity.extract import unusable_id
 from cdp_stream.identity.resolve import resolve_event as resolve_identity
 from cdp_stream.identity.rules import IdentityRules, compile_rules
 from cdp_stream.language.computations import (
@@ -48,7 +49,7 @@ from cdp_stream.language.computations import (
 )
 from cdp_stream.language.values import same
 from cdp_stream.model.change import SOURCE_KEY, Absorbed, Absorbs, NewExternalId, ProfileEvent
-from cdp_stream.model.event import Event
+from cdp_stream.model.event import DeadLetter, Event
 from cdp_stream.model.graph import GraphState, IdentityOutcome, Resolution
 from cdp_stream.model.ids import USERS, ProfileId
 from cdp_stream.model.profile import (
@@ -113,6 +114,11 @@ def compile_topology(
         context_keys=tuple(sorted({*computations.context_keys, *topology.retain.context})),
         since=dict(since or {}),
     )
+
+
+def refuse(event: Event, topology: CompiledTopology) -> DeadLetter | None:
+    """Why an event that was decoded cannot be used under this topology, if so."""
+    return unusable_id(event, topology.identity)
 
 
 def resolve_event(event: Event, state: GraphState, topology: CompiledTopology) -> IdentityOutcome:

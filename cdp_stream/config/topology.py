@@ -126,7 +126,7 @@ class Identifier(Part):
         default=(),
         max_length=ITEMS_MAX,
         description="Trait and property keys that hold it, for types of your own. The type itself in snake_case and "
-        "in camelCase, unless set.",
+        "in camelCase, unless set. An event with something else than text or a number there is a dead letter.",
         examples=[["loyalty_id", "loyaltyId"]],
     )
     blocked_values: BlockedValues = Field(

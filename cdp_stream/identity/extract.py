@@ -10,9 +10,9 @@ from typing import Any, Final
 from msgspec import Struct
 
 from cdp_stream.identity.rules import IdentityRules, Keys
-from cdp_stream.model.event import Event
+from cdp_stream.model.event import DeadLetter, Event
 from cdp_stream.model.ids import ExternalId
-from cdp_stream.model.values import canonical_id
+from cdp_stream.model.values import canonical_id, kind_of
 
 ID_LENGTH_MAX: Final = 500
 """Characters of an id; longer values are no ids."""
@@ -39,6 +39,36 @@ class Extraction(Struct, frozen=True):
     blocked: tuple[ExternalId, ...] = ()
     blocked_accounts: tuple[ExternalId, ...] = ()
     registered: tuple[str, ...] = ()
+
+
+def unusable_id(event: Event, rules: IdentityRules) -> DeadLetter | None:
+    """Why an event cannot be used: an identifier of the topology's own holds what is no id, or is too long.
+
+    Intake holds built-in identifiers to the same, with the same words; it does not know the topology's keys.
+    """
+    if not rules.custom_keys:
+        return None
+    traits = event.context.get("traits")
+    places = [
+        ("properties", event.properties if event.type in _PROPERTY_CALLS else {}),
+        ("traits", event.traits if event.type == "identify" and not event.traits_from_context else {}),
+        ("context.traits", traits if isinstance(traits, dict) else {}),
+    ]
+    for place, values in places:
+        for key, _ in rules.custom_keys if values else ():
+            if key in values and (letter := _refused(values[key], f"{place}.{key}")) is not None:
+                return letter
+    return None
+
+
+def _refused(value: Any, field: str) -> DeadLetter | None:
+    try:
+        text = canonical_id(value)
+    except TypeError:
+        return DeadLetter("wrong_type", field, f"an id must be a text or a number, not {kind_of(value)}")
+    if text is not None and len(text) > ID_LENGTH_MAX:
+        return DeadLetter("id_too_long", field, f"{len(text)} characters; at most {ID_LENGTH_MAX} are taken")
+    return None
 
 
 def extract(event: Event, rules: IdentityRules, registered: tuple[str, ...]) -> Extraction:

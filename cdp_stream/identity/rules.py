@@ -72,6 +72,8 @@ class IdentityRules(Struct, frozen=True):
     property_keys: Keys
     context_keys: Keys
     """Of `context.traits`, which may also hold the cross-domain id."""
+    custom_keys: Keys
+    """Of the topology's own types: what stands there no other room has looked at."""
     minimal: bool
     merges_max: int
     mappings_max: int
@@ -122,6 +124,7 @@ def compile_rules(space: str, identity: Identity) -> IdentityRules:
         trait_keys=email + custom,
         property_keys=email + custom if identity.email_from_properties else custom,
         context_keys=email + custom + cross_domain,
+        custom_keys=custom,
         minimal=identity.demotion == "minimal",
         merges_max=identity.merges_max,
         mappings_max=identity.mappings_max,

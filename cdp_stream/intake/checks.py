@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from cdp_stream.model.event import DeadLetter, DeadLetterReason
 from cdp_stream.model.time import INSTANT_MAX, Instant, parse_instant
-from cdp_stream.model.values import canonical_id
+from cdp_stream.model.values import canonical_id, kind_of
 
 ID_LENGTH_MAX: Final = 500
 """Characters of an id; documented for `groupId` ("product-limits") and applied to every id."""
@@ -23,20 +23,12 @@ _INTEGRATION_IDS: Final = (("Google Analytics", "clientId"), ("Braze", "braze_id
 _EXTERNAL_ID_KEYS: Final = frozenset(("id", "type", "collection", "encoding"))
 
 
-_KINDS: Final = {dict: "an object", list: "an array", str: "a text", bool: "a boolean", type(None): "null"}
-
-
 class Refused(Exception):
     """The record becomes this dead letter."""
 
     def __init__(self, reason: DeadLetterReason, field: str | None, detail: str) -> None:
         self.letter = DeadLetter(reason, field, detail)
         super().__init__(reason)
-
-
-def kind_of(value: Any) -> str:
-    """What a JSON value is, in words."""
-    return _KINDS.get(type(value), "a number")
 
 
 def id_of(value: Any, field: str) -> str | None:
@@ -63,8 +55,8 @@ def message_id_of(value: Any) -> str | None:
 def _text_of_id(value: Any, field: str) -> str | None:
     try:
         return canonical_id(value)
-    except TypeError as error:
-        raise Refused("wrong_type", field, f"an id must be a text or a number, not {error}") from None
+    except TypeError:
+        raise Refused("wrong_type", field, f"an id must be a text or a number, not {kind_of(value)}") from None
 
 
 def mapping_of(value: Any, field: str) -> dict[str, Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cdp_stream.intake.checks import Refused, context_of, id_of, kind_of, mapping_of, message_id_of, time_of
+from cdp_stream.intake.checks import Refused, context_of, id_of, mapping_of, message_id_of, time_of
 from cdp_stream.intake.wire import read_object
 from cdp_stream.model.event import DeadLetter, Event, EventType, RawRecord
 from cdp_stream.model.ids import derived_message_id
+from cdp_stream.model.values import kind_of
 
 PROPERTIES_MAX: Final = 300
 TRAITS_MAX: Final = 299

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from cdp_stream.intake.checks import Refused, kind_of
+from cdp_stream.intake.checks import Refused
+from cdp_stream.model.values import kind_of
 
 RECORD_BYTES_MAX: Final = 32 * 1024
 """The ingest API's limit of one call ("http-api")."""

@@ -11,11 +11,14 @@ from typing import Any, Final
 import orjson
 
 from cdp_stream.language.nodes import KeyPath, Operator
-from cdp_stream.model.time import Instant, parse_instant
+from cdp_stream.model.time import INSTANT_MAX, Instant, parse_instant
 
 INTEGER_MIN: Final = -(2**63)
 INTEGER_MAX: Final = 2**64 - 1
 """Whole numbers outside of 64 bits, signed or not, are kept as floats: JSON and MessagePack have no room for them."""
+
+INSTANT_MIN: Final = -62_135_596_800_000
+"""The beginning of the year 1."""
 
 NUMBER_TEXT_MAX: Final = 64
 """Characters; longer text is never read as a number."""
@@ -60,9 +63,11 @@ def _date_of_text(text: str) -> Instant | None:
     if _DATE_TEXT.match(text) is None:
         return None
     try:
-        return parse_instant(text)
+        instant = parse_instant(text)
     except ValueError:
         return None
+    # An offset can lead out of the years that ISO-8601 writes with four digits.
+    return instant if INSTANT_MIN <= instant <= INSTANT_MAX else None
 
 
 def date_of(value: Any) -> Instant | None:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
+
+_KINDS: Final = {dict: "an object", list: "an array", str: "a text", bool: "a boolean", type(None): "null"}
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is, in words."""
+    return _KINDS.get(type(value), "a number")
 
 
 def canonical_id(value: Any) -> str | None:

@@ -18,7 +18,7 @@ from cdp_stream.model.event import DeadLetter, Event, RawRecord
 from cdp_stream.model.graph import Decision
 from cdp_stream.model.ports import Store
 from cdp_stream.model.time import Instant, format_instant
-from cdp_stream.pipeline import CompiledTopology, changes_of, context_of, resolve_event
+from cdp_stream.pipeline import CompiledTopology, changes_of, context_of, refuse, resolve_event
 from cdp_stream.stages.entries import (
     AcceptLoss,
     ClockEntry,
@@ -247,6 +247,8 @@ class Work:
 
     def _record(self, number: int, record: RawRecord, topology: CompiledTopology) -> None:
         event = decode(record)
+        if not isinstance(event, DeadLetter):
+            event = refuse(event, topology) or event
         if isinstance(event, DeadLetter):
             self._dead_letter(number, record, event)
             return

@@ -21,7 +21,7 @@ histories of message ids without events. Both are read as they are, and written 
 """
 STATE_FORMAT_OLDEST: Final = 0
 """The oldest format that this version takes over."""
-DECISION_VERSION: Final = 1
+DECISION_VERSION: Final = 2
 
 
 class Stamped(Protocol):

@@ -7,9 +7,16 @@ from typing import Any
 import pytest
 
 from cdp_stream.config.topology import parse_topology
-from cdp_stream.identity.extract import IDS_PER_EVENT_MAX, REGISTERED_TYPES_MAX, Extraction, extract
+from cdp_stream.identity.extract import (
+    ID_LENGTH_MAX,
+    IDS_PER_EVENT_MAX,
+    REGISTERED_TYPES_MAX,
+    Extraction,
+    extract,
+    unusable_id,
+)
 from cdp_stream.identity.rules import IdentityRules, compile_rules
-from cdp_stream.model.event import Event
+from cdp_stream.model.event import DeadLetter, Event
 from cdp_stream.model.ids import ExternalId, SourceRef
 
 CUSTOM = [{"type": "user_id"}, {"type": "email"}, {"type": "phone"}, {"type": "loyalty_code"}]
@@ -262,3 +269,51 @@ def test_only_so_many_ids_and_types_of_one_event_are_used() -> None:
     two = event(context=listed(item("zebra", "1"), item("yak", "2")))
     extraction = extract(two, rules(), known)
     assert (("yak",), (("yak", "2"),)) == (extraction.registered, extraction.users)
+
+
+@pytest.mark.parametrize(
+    ("subject", "field"),
+    [
+        (event(properties={"loyaltyCode": {"id": 1}}), "properties.loyaltyCode"),
+        (event("page", properties={"loyalty_code": {}}), "properties.loyalty_code"),
+        (event("identify", traits={"phone": {"home": 1}}), "traits.phone"),
+        (event("group", group_id="g", context={"traits": {"phone": {}}}), "context.traits.phone"),
+        (event("alias", context={"traits": {"phone": {}}}), "context.traits.phone"),
+        # taken from the context: named by where it stands
+        (event("identify", traits={"phone": {}}, traits_from_context=True, context={"traits": {"phone": {}}}),
+         "context.traits.phone"),
+    ],
+)  # fmt: skip
+def test_an_object_as_an_id_of_ones_own_is_told_with_its_place(subject: Event, field: str) -> None:
+    refused = DeadLetter("wrong_type", field, "an id must be a text or a number, not an object")
+    assert refused == unusable_id(subject, rules())
+
+
+@pytest.mark.parametrize(("value", "kind"), [(True, "a boolean"), ([], "an array"), (["1"], "an array")])
+def test_booleans_and_arrays_are_no_ids_of_ones_own(value: Any, kind: str) -> None:
+    subject = event("identify", traits={"phone": value})
+    refused = DeadLetter("wrong_type", "traits.phone", f"an id must be a text or a number, not {kind}")
+    assert refused == unusable_id(subject, rules())
+
+
+@pytest.mark.parametrize("value", [None, "", "x" * ID_LENGTH_MAX, 7, 7.5])
+def test_what_is_an_id_or_none_at_all_is_no_reason_to_refuse(value: Any) -> None:
+    assert unusable_id(event(properties={"phone": value}), rules()) is None
+
+
+def test_a_long_id_of_ones_own_is_told() -> None:
+    refused = unusable_id(event(properties={"phone": "x" * (ID_LENGTH_MAX + 1)}), rules())
+    assert refused == DeadLetter("id_too_long", "properties.phone", "501 characters; at most 500 are taken")
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        event("group", group_id="g", traits={"phone": True}),  # the account's
+        event("identify", traits={"telephone": True}),
+        event(context={"device": {"phone": True}}),
+    ],
+)
+def test_only_where_an_identifier_is_read_its_value_must_be_one(subject: Event) -> None:
+    assert unusable_id(subject, rules()) is None
+    assert unusable_id(event(properties={"phone": True}), rules(identifiers=[{"type": "user_id"}])) is None

@@ -24,3 +24,18 @@ def test_the_same_message_is_a_dead_letter_each_time_and_an_event_once() -> None
     assert ["m-1"] == profile["message_ids"]
     assert [] == driver.take("dead_letters")
     driver.close()
+
+
+def test_an_object_as_an_identifier_of_the_topology_is_a_dead_letter_and_nobodys_event() -> None:
+    driver = TopologyDriver(WITH_CARD, partitions=2)
+    odd = {**PAID, "userId": "u1", "properties": {"card_no": {"no": "c-1"}}}
+    driver.put(odd)
+    [letter] = driver.take("dead_letters")
+    assert ("wrong_type", "properties.card_no") == (letter["reason"], letter["field"])
+    assert [] == driver.profiles()
+    # corrected and sent again under the same id, it is no duplicate
+    driver.put({**PAID, "userId": "u1"})
+    profile = driver.profile("card:c-1")
+    assert profile is not None
+    assert ["m-1"] == profile["message_ids"]
+    driver.close()
