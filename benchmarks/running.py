@@ -23,35 +23,44 @@ Page = Mapping[tuple[str, str], float]
 
 
 @contextmanager
-def worker(bootstrap: str, prefix: str, topology: Path, state: Path, stage: str) -> Iterator[None]:
-    """A worker of one stage, from its being ready on; it is ended as an operator ends it."""
+def worker(
+    bootstrap: str,
+    prefix: str,
+    topology: Path,
+    state: Path,
+    stage: str,
+    *,
+    port: int = PORT,
+    ready_within_s: float = _READY_WITHIN_S,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker of one stage, from its being ready on; it is ended as an operator ends it. `port`: of stage identity."""
     environ = {
         **os.environ,
         "CDP_STREAM_KAFKA": bootstrap,
         "CDP_STREAM_TOPIC_PREFIX": prefix,
         "CDP_STREAM_DATA_DIR": str(state),
-        "CDP_STREAM_METRICS_PORT": str(PORT),
+        "CDP_STREAM_METRICS_PORT": str(port),
     }
     command = [sys.executable, "-m", "cdp_stream", "worker", str(topology), "--stage", stage, "--log-level", "ERROR"]
     process = subprocess.Popen(command, env=environ)
     try:
-        _wait_ready(PORT + (stage == "profiles"), process)
-        yield
+        _wait_ready(port + (stage == "profiles"), process, ready_within_s)
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
 
 
-def _wait_ready(port: int, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + _READY_WITHIN_S
+def _wait_ready(port: int, process: subprocess.Popen[bytes], within_s: float) -> None:
+    until = time.monotonic() + within_s
     while time.monotonic() < until:
         assert process.poll() is None, f"the worker ended with {process.returncode}"
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2):
                 return
         except OSError:
-            time.sleep(0.1)
-    raise TimeoutError(f"the worker was not ready within {_READY_WITHIN_S:.0f} s")
+            time.sleep(0.05)
+    raise TimeoutError(f"the worker was not ready within {within_s:.0f} s")
 
 
 def page(port: int = PORT) -> Page:

@@ -43,6 +43,13 @@ async def make_topic(bootstrap: str, topic: str, partitions: int) -> None:
 async def produce(bootstrap: str, topic: str, lines: list[list[bytes]], key: bytes | None = None) -> None:
     """Make the topic and put the lines into its partitions, all under one key."""
     await make_topic(bootstrap, topic, len(lines))
+    await put(bootstrap, topic, lines, key)
+
+
+async def put(
+    bootstrap: str, topic: str, lines: list[list[bytes]], key: bytes | None = None, at: int = SENT_AT
+) -> None:
+    """Put the lines into the partitions of a topic, all under one key and one Kafka timestamp."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=512 * 1024, linger_ms=5)
     await producer.start()
     try:
@@ -50,11 +57,21 @@ async def produce(bootstrap: str, topic: str, lines: list[list[bytes]], key: byt
         for partition, of_partition in enumerate(lines):
             batch = producer.create_batch()
             for line in of_partition:
-                if batch.append(key=key, value=line, timestamp=SENT_AT) is None:
+                if batch.append(key=key, value=line, timestamp=at) is None:
                     sent.append(await producer.send_batch(batch, topic, partition=partition))
                     batch = producer.create_batch()
-                    batch.append(key=key, value=line, timestamp=SENT_AT)
+                    batch.append(key=key, value=line, timestamp=at)
             sent.append(await producer.send_batch(batch, topic, partition=partition))
         await asyncio.gather(*sent)
     finally:
         await producer.stop()
+
+
+async def drop(bootstrap: str, prefix: str) -> None:
+    """Remove every topic whose name begins so: what a measurement leaves behind would slow the next one."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_topics([name for name in await admin.list_topics() if name.startswith(prefix)])
+    finally:
+        await admin.close()

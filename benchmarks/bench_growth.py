@@ -1,0 +1,235 @@
+"""What does growth cost: speed, memory, disk, warm restart and restore at ten thousand to ten million profiles?
+
+One worker of stage identity on a real Kafka. Each profile is made by one event with three identifiers, so ten million of
+them have thirty million. Then, on the same running worker, backlogs of a click stream of these people (Zipf, one event
+in twenty from a new cookie, one in a hundred delivered twice) give the speed; the worker is frozen while such a backlog
+is produced. Last the worker is started again over its state (warm), and with no state at all (restore).
+
+python benchmarks/bench_growth.py --profiles 10000 100000 1000000
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from about import about, spread
+from outcome import graph_hash
+from running import Page, page, total, worker
+from workload import PARTITIONS, drop, make_topic, put
+
+from cdp_stream.model.time import format_instant
+from cdp_stream.stages.graph import GraphDraft
+from cdp_stream.store.rocks import RocksStore
+from cdp_stream.stream.broker import find_broker
+
+PORT = 17_096
+TOPOLOGY = {"space": "growth", "sources": [{"name": "web", "topic": "events"}], "partitions": PARTITIONS}
+CHUNK = 200_000
+"""Records that are produced at once, and how far the producer keeps ahead of the worker."""
+START = 1_767_225_600_000
+HASHED_MAX = 100_000
+"""Up to this size every profile is hashed; larger ones are counted."""
+
+
+def sign_up(number: int) -> bytes:
+    """The event that makes a profile with three identifiers."""
+    at = format_instant(START + number)
+    return (
+        b'{"type":"identify","messageId":"s-%d","userId":"u-%d","anonymousId":"a-%d","traits":{"email":"p%d@example.org"},'
+        b'"originalTimestamp":"%s"}' % (number, number, number, number, at.encode())
+    )
+
+
+class Visits:
+    """The click stream of these people, partition by partition: a person's events all come in one partition."""
+
+    def __init__(self, profiles: int) -> None:
+        self._profiles = profiles
+        self._random = random.Random(1)
+        self._count = 0
+
+    def lines(self, events: int) -> list[list[bytes]]:
+        """The next events, a list a partition."""
+        found: list[list[bytes]] = [[] for _ in range(PARTITIONS)]
+        for _ in range(events):
+            self._count += 1
+            # The n-th most active of a population with weights n^-0.6, as in the drain's workload.
+            number = int(self._profiles * self._random.random() ** 2.5)
+            chance = self._random.random()
+            cookie = f"b-{self._count}" if chance < 0.05 else f"a-{number}"
+            message = self._count - (0.05 <= chance < 0.06)
+            at = format_instant(START + 30 * 86_400_000 + self._count * 10)
+            line = (
+                f'{{"type":"track","event":"Product Viewed","messageId":"v-{message}","userId":"u-{number}",'
+                f'"anonymousId":"{cookie}","properties":{{"product":"mug","price":12.5}},"originalTimestamp":"{at}"}}'
+            )
+            found[number % PARTITIONS].append(line.encode())
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Where one size is measured."""
+
+    bootstrap: str
+    prefix: str
+    topology: Path
+    state: Path
+    ready_within_s: float
+
+    @property
+    def source(self) -> str:
+        """The source topic."""
+        return self.prefix + "events"
+
+    def worker(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        """Its worker, from being ready on."""
+        return worker(
+            self.bootstrap,
+            self.prefix,
+            self.topology,
+            self.state,
+            "identity",
+            port=PORT,
+            ready_within_s=self.ready_within_s,
+        )
+
+
+def measure(bootstrap: str, profiles: int, events: int, runs: int, folder: Path) -> dict[str, Any]:
+    """One size."""
+    prefix = f"bench-{secrets.token_hex(3)}."
+    space = Space(bootstrap, prefix, folder / "topology.yaml", folder / f"state-{profiles}", 60 + profiles / 5_000)
+    space.topology.write_text(json.dumps(TOPOLOGY))
+    asyncio.run(make_topic(bootstrap, space.source, PARTITIONS))
+    try:
+        return {"profiles": profiles, **_grown(space, profiles, events, runs), **_started_again(space, runs)}
+    finally:
+        shutil.rmtree(space.state, ignore_errors=True)
+        asyncio.run(drop(bootstrap, prefix))
+
+
+def _grown(space: Space, profiles: int, events: int, runs: int) -> dict[str, Any]:
+    """Make the profiles, then the backlogs."""
+    result: dict[str, Any] = {}
+    with space.worker() as process:
+        began = time.perf_counter()
+        for chunk in _chunks(profiles):
+            _wait_until(lambda chunk=chunk: done(_page()) > chunk.start - CHUNK)
+            lines = [[sign_up(number) for number in chunk[start::PARTITIONS]] for start in range(PARTITIONS)]
+            asyncio.run(put(space.bootstrap, space.source, lines))
+        _wait_until(lambda: done(_page()) >= profiles)
+        result["created_per_s"] = round(profiles / (time.perf_counter() - began))
+        result["resident_mb_loaded"] = resident_mb(process)
+        visits = Visits(profiles)
+        rates = [_backlog(space, process, visits.lines(events), profiles + run * events) for run in range(runs)]
+        result["per_s"] = spread(rates)
+        result["resident_mb"] = resident_mb(process)
+    result["disk_mb"] = disk_mb(space.state)
+    result["outcome"], result["profiles_found"] = _outcome(space.state / f"{space.prefix}growth" / "identity-0")
+    return result
+
+
+def _started_again(space: Space, runs: int) -> dict[str, Any]:
+    """Seconds from the start of the process to its being ready: over the state as it is, and with none."""
+    warm = [_start_s(space) for _ in range(runs)]
+    shutil.rmtree(space.state)
+    return {"warm_restart_s": spread(warm), "restore_s": _start_s(space)}
+
+
+def _start_s(space: Space) -> float:
+    began = time.perf_counter()
+    with space.worker():
+        return round(time.perf_counter() - began, 2)
+
+
+def _chunks(profiles: int) -> Iterator[range]:
+    for start in range(0, profiles, CHUNK):
+        yield range(start, min(profiles, start + CHUNK))
+
+
+def _backlog(space: Space, process: subprocess.Popen[bytes], lines: list[list[bytes]], before: int) -> int:
+    """Events a second over a backlog that is put there while the worker stands still."""
+    events = sum(map(len, lines))
+    process.send_signal(signal.SIGSTOP)
+    try:
+        asyncio.run(put(space.bootstrap, space.source, lines))
+    finally:
+        process.send_signal(signal.SIGCONT)
+    began = time.perf_counter()
+    _wait_until(lambda: done(_page()) >= before + events, every_s=0.05)
+    return round(events / (time.perf_counter() - began))
+
+
+def _wait_until(reached: Any, every_s: float = 0.2) -> None:
+    while not reached():
+        time.sleep(every_s)
+
+
+def _page() -> Page:
+    return page(PORT)
+
+
+def done(figures: Page) -> float:
+    """Records that are decided."""
+    return total(figures, "cdp_events_total", "cdp_dead_letters_total")
+
+
+def resident_mb(process: subprocess.Popen[bytes]) -> int:
+    """What the worker holds in memory."""
+    return round(psutil.Process(process.pid).memory_info().rss / 1e6)
+
+
+def disk_mb(folder: Path) -> int:
+    """What the state takes on disk."""
+    return round(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6)
+
+
+def _outcome(path: Path) -> tuple[str | None, int]:
+    """The hash of the graph where it is small enough to be held, and the number of profiles."""
+    store = RocksStore(path, read_only=True)
+    try:
+        count = sum(1 for _ in store.scan(b"p"))
+        return (graph_hash(GraphDraft(store, (), 0).all_profiles())[0] if count <= HASHED_MAX else None), count
+    finally:
+        store.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--profiles", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--events", type=int, default=100_000, help="in each of the backlogs that give the speed")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument(
+        "--folder", type=Path, help="where states lie meanwhile; default: the system's temporary folder"
+    )
+    options = parser.parse_args()
+    with find_broker() as broker, tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        result: dict[str, Any] = about(broker.how)
+        result["sizes"] = []
+        for profiles in options.profiles:
+            result["sizes"].append(measure(broker.bootstrap, profiles, options.events, options.runs, Path(folder)))
+            print(result["sizes"][-1], file=sys.stderr)
+    first = result["sizes"][0]["per_s"]["median"]
+    for size in result["sizes"]:
+        size["speed_share"] = round(size["per_s"]["median"] / first, 3)
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
