@@ -39,11 +39,17 @@ class Node:
         folder.mkdir(parents=True, exist_ok=True)
 
     def start(self) -> None:
-        """Start, or start again on the same data; returns when it answers."""
+        """Start, or start again on the same data; returns when it answers. It ends with this process, however that ends."""
         self._process, _ = start_kafka(
-            self._libs, self.folder, self._port, keep=True, settings=self._settings, cluster=self._cluster
+            self._libs, self.folder, self._port, keep="data", settings=self._settings, cluster=self._cluster
         )
-        self._java = psutil.Process(self._process.pid)
+        (self._java,) = psutil.Process(self._process.pid).children()
+
+    @property
+    def pid(self) -> int:
+        """Of Kafka itself, not of the guard that ends it."""
+        assert self._java is not None, "not started"
+        return self._java.pid
 
     def freeze(self) -> None:
         """Nothing moves any more, but connections stay (SIGSTOP)."""
@@ -57,7 +63,7 @@ class Node:
         """End at once (SIGKILL)."""
         self._signal(signal.SIGKILL)
         if self._process is not None:
-            self._process.wait()
+            self._process.communicate()  # which closes the pipe to the guard too
 
     def stop(self) -> None:
         """End in an orderly way."""

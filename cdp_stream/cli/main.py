@@ -26,6 +26,8 @@ _COMMANDS = {
     "tail": ("cdp_stream.cli.tail", "tail"),
     "dead-letters": ("cdp_stream.cli.dead_letters", "dead_letters"),
     "resync": ("cdp_stream.cli.resync", "resync"),
+    "backup": ("cdp_stream.cli.backup", "backup"),
+    "restore": ("cdp_stream.cli.restore", "restore"),
     "webhook": ("cdp_stream.cli.webhook", "webhook"),
     "inspect": ("cdp_stream.cli.inspect", "inspect_profile"),
     "kafka": ("cdp_stream.cli.kafka", "kafka"),

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -32,7 +33,10 @@ _STAGES = ("identity", "profiles")
     default="INFO",
     show_default=True,
 )
-def worker(topology: Path, stage: str, apply: bool, restart: bool, log_level: str) -> None:
+@click.option(
+    "--lifeline", type=int, hidden=True, help="A pipe that the supervisor holds open; its end is the stage's."
+)
+def worker(topology: Path, stage: str, apply: bool, restart: bool, log_level: str, lifeline: int | None) -> None:
     """Run TOPOLOGY's stages on the Kafka of CDP_STREAM_KAFKA until SIGTERM or Ctrl-C.
 
     \b
@@ -42,6 +46,8 @@ def worker(topology: Path, stage: str, apply: bool, restart: bool, log_level: st
     """
     # Until something has begun there is nothing to end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if lifeline is not None:
+        threading.Thread(target=_end_with_supervisor, args=(lifeline,), daemon=True, name="lifeline").start()
     compiled = load_compiled(topology)
     settings = Settings.from_environ(os.environ)
     if stage == "all":
@@ -59,15 +65,21 @@ def worker(topology: Path, stage: str, apply: bool, restart: bool, log_level: st
 
 
 class _Supervisor:
-    """The two stage processes; a signal is passed on, and one that fails takes the other down."""
+    """The two stage processes; a signal is passed on, and one that fails takes the other down.
+
+    Both hold the end of a pipe whose other end is here: it closes with this process, however that ends.
+    """
 
     def __init__(self, arguments: list[str]) -> None:
         self._arguments = arguments
+        self._lifeline, self._held = os.pipe()
         self.children = {stage: self._start(stage) for stage in _STAGES}
         self.stopping: float | None = None
 
     def _start(self, stage: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "cdp_stream", *self._arguments, "--stage", stage])  # noqa: S603
+        more = ["--stage", stage, "--lifeline", str(self._lifeline)]
+        command = [sys.executable, "-m", "cdp_stream", *self._arguments, *more]
+        return subprocess.Popen(command, pass_fds=(self._lifeline,))  # noqa: S603
 
     def stop(self, *_: object) -> None:
         """Pass a stop on to both."""
@@ -90,6 +102,15 @@ class _Supervisor:
         # What was to be applied has been, and another version may have been applied since.
         self._arguments = [argument for argument in self._arguments if argument != "--apply"]
         self.children[stage] = self._start(stage)
+
+
+def _end_with_supervisor(lifeline: int) -> None:
+    """Wait for the end of the supervisor, then stop as it would have asked to: nobody else can stop this stage now."""
+    os.read(lifeline, 1)
+    logging.getLogger("cdp_stream.worker").critical("the supervisor has ended")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_KILL_AFTER_S)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _supervise(arguments: list[str], *, restart: bool) -> int:

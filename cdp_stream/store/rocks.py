@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch
+from rocksdict import AccessType, BlockBasedOptions, Cache, Checkpoint, Options, Rdict, WriteBatch
 
 from cdp_stream.errors import StateError
 
@@ -41,6 +43,7 @@ class RocksStore:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Open or create. Raises StateError when the folder is in use or not a RocksDB."""
         self.path = path
+        self.is_open = False
         if not read_only:
             path.mkdir(parents=True, exist_ok=True)
         access = AccessType.read_only() if read_only else AccessType.read_write()
@@ -51,6 +54,7 @@ class RocksStore:
                 f"{path}: the state cannot be opened ({error}); is another worker running on this folder? "
                 f"Stop it, or name another folder with CDP_STREAM_DATA_DIR"
             ) from error
+        self.is_open = True
 
     def get(self, key: bytes) -> bytes | None:
         """The value of `key`, or None."""
@@ -75,9 +79,65 @@ class RocksStore:
                 batch.put(key, value)
         self._db.write(batch)
 
+    def checkpoint(self, to: Path) -> None:
+        """The state as it is now in a folder of its own, which must not exist; to be called between two commits.
+
+        Files that never change are linked where `to` is on the same disk, so it takes milliseconds. Raises StateError.
+        """
+        try:
+            Checkpoint(self._db).create_checkpoint(str(to))
+        except Exception as error:
+            raise StateError(f"{to}: no checkpoint of {self.path} could be made: {error}") from error
+
     def close(self) -> None:
         """Flush and release the lock."""
+        self.is_open = False
         self._db.close()
+
+
+def is_in_use(path: Path) -> bool:
+    """Has another process opened the store in this folder for writing? Never ask for one that this process has open:
+    the system would take the asking process's lock away.
+    """
+    try:
+        with (path / "LOCK").open("r+b") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def copy_at_rest(path: Path, to: Path) -> None:
+    """A copy of a store that nobody has open, in a folder that must not exist; `path` is left exactly as it is.
+
+    Raises StateError when somebody opens it meanwhile.
+    """
+    before = _files(path)
+    try:
+        quiet = not is_in_use(path)
+        to.mkdir()
+        for name in before if quiet else ():
+            if name.endswith(".sst"):
+                os.link(path / name, to / name)
+            else:
+                shutil.copy2(path / name, to / name)
+    except FileNotFoundError:
+        quiet = False
+    if not quiet or is_in_use(path) or _files(path) != before:
+        wipe(to)
+        raise StateError(f"{path}: the state was opened by a worker while it was copied; try again")
+
+
+def _files(path: Path) -> dict[str, tuple[int, int]]:
+    """The files that hold a store, with size and time of the last write; not its lock, and not its diary."""
+    found = {}
+    for file in os.scandir(path):
+        if file.name != "LOCK" and not file.name.startswith("LOG"):
+            stat = file.stat()
+            found[file.name] = (stat.st_size, stat.st_mtime_ns)
+    return found
 
 
 def wipe(path: Path) -> None:

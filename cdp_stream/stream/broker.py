@@ -85,7 +85,7 @@ def _from_jars(environ: Mapping[str, str]) -> Broker:
     libs = kafka_jars(environ)
     folder = Path(tempfile.mkdtemp(prefix="cdp-stream-kafka-"))
     try:
-        process, bootstrap = start_kafka(libs, folder, keep=False)
+        process, bootstrap = start_kafka(libs, folder, keep="nothing")
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -108,7 +108,7 @@ async def restore(log: Log, store: Store, changelog: TopicPartition, barrier_pos
     consumer = log.consumer()
     await consumer.start()
     pending: dict[bytes, bytes | None] = {}
-    loop, position = asyncio.get_running_loop(), start
+    loop, position, size = asyncio.get_running_loop(), start, 0
     try:
         end = (await consumer.end_offsets([changelog]))[changelog]
         if end < start:
@@ -120,6 +120,7 @@ async def restore(log: Log, store: Store, changelog: TopicPartition, barrier_pos
         async for _, record in read_to_end(consumer, {changelog: start}):
             pending[bytes(record.key)] = None if record.value is None else bytes(record.value)
             position = record.offset + 1
+            size += len(record.key) + len(record.value or b"")
             if len(pending) >= _RESTORE_CHUNK:
                 store.commit({**pending, RESTORED_KEY: position.to_bytes(8, "big")})
                 pending = {}
@@ -130,10 +131,12 @@ async def restore(log: Log, store: Store, changelog: TopicPartition, barrier_pos
             # Complete: from here on the barrier says where the store stands.
             store.commit({**pending, RESTORED_KEY: None})
             _log.info(
-                "%s/%d: restored %d offsets in %.1f s",
+                "%s/%d: restored %d offsets, from %d, %.1f MB in %.1f s",
                 changelog.topic,
                 changelog.partition,
                 position - start,
+                start,
+                size / 1e6,
                 loop.time() - began,
             )
     finally:

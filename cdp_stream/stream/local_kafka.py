@@ -16,12 +16,14 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from aiokafka.admin import AIOKafkaAdminClient
 
 from cdp_stream.errors import BrokerUnavailable
 
+_GUARD: Final = (sys.executable, "-m", "cdp_stream.stream.guard")
+Keep = Literal["running", "data", "nothing"]
 KAFKA_VERSION: Final = "4.3.1"
 _JAVA_LEAST: Final = 17
 _PORTS: Final = range(20_000, 32_000)
@@ -83,14 +85,14 @@ def start_kafka(
     folder: Path,
     port: int | None = None,
     *,
-    keep: bool = True,
+    keep: Keep = "running",
     settings: Mapping[str, str] | None = None,
     cluster: str | None = None,
 ) -> tuple[subprocess.Popen[bytes], str]:
     """A node with its data in `folder`, which answers clients on `port` (default: a free one); (process, bootstrap).
 
-    `keep`: it outlives this process, and its data outlive it. Otherwise the process is a guard (`guard.py`): closing
-    its standard input, or the end of this process, ends the node and removes the folder. `settings` are added to the
+    `keep`: what outlives this process. Where it is not the running node, the process is a guard (`guard.py`): closing
+    its standard input, or the end of this process, ends the node, and with "nothing" removes the folder. `settings` are added to the
     node's own. `cluster`: the id of a cluster that the node is to be part of (`new_cluster_id`), default: one of its own.
     A later start on the same folder goes on with the data. Raises BrokerUnavailable.
     """
@@ -104,14 +106,16 @@ def start_kafka(
         tool = [java, "-cp", f"{libs}/*", "kafka.tools.StorageTool"]
         _run([*tool, "format", "-t", cluster or new_cluster_id(libs), "-c", str(file)])
     command = [java, *_JAVA_OPTIONS, "-cp", f"{libs}/*", "kafka.Kafka", str(file)]
-    if not keep:
-        command = [sys.executable, "-m", "cdp_stream.stream.guard", "--remove", str(folder), "--", *command]
+    if keep == "nothing":
+        command = [*_GUARD, "--remove", str(folder), "--", *command]
+    elif keep == "data":
+        command = [*_GUARD, "--", *command]
     with (folder / "kafka.log").open("ab") as log:
         process = subprocess.Popen(  # noqa: S603
             command,
             stdout=log,
             stderr=log,
-            stdin=subprocess.DEVNULL if keep else subprocess.PIPE,
+            stdin=subprocess.DEVNULL if keep == "running" else subprocess.PIPE,
             # Not a part of the terminal's foreground, so that Ctrl-C leaves its end to us.
             start_new_session=True,
         )

@@ -132,13 +132,32 @@ def wipe_if_stale(folder: Path, now_ms: Instant) -> None:
     """Remove state that was not written for so long that the changelog may have forgotten deletions since."""
     if not folder.is_dir():
         return
-    written = max((int(file.stat().st_mtime * 1000) for file in folder.iterdir()), default=now_ms)
-    if now_ms - written > DELETE_RETENTION_MS // 2:
+    written = written_ms(folder)
+    if written is not None and is_stale(written, now_ms):
         log.warning("%s: last written %d days ago; restoring anew", folder, (now_ms - written) // DAY_MS)
         wipe(folder)
 
 
+def written_ms(folder: Path) -> Instant | None:
+    """When a state folder was last written; None for an empty one."""
+    times = []
+    for file in os.scandir(folder):
+        with contextlib.suppress(FileNotFoundError):  # the store removes files at any time
+            times.append(int(file.stat().st_mtime * 1000))
+    return max(times, default=None)
+
+
+def is_stale(written: Instant, now_ms: Instant) -> bool:
+    """Was it last written so long ago that the changelog may have forgotten deletions since?"""
+    return now_ms - written > DELETE_RETENTION_MS // 2
+
+
 def changelog_position(store: Store, stage: str) -> int:
     """Up to where the stored barrier knows the changelog; 0 for an empty store. Raises StateError if it is no barrier."""
+    return decode_stage_barrier(store.get(BARRIER_KEY), stage).changelog
+
+
+def decode_stage_barrier(raw: bytes | None, stage: str) -> Barrier:
+    """The barrier of a partition of this stage, or a new one. Raises StateError if it is no barrier."""
     kind: type[Barrier] = IdentityBarrier if stage == "identity" else ProfileBarrier
-    return decode_barrier(store.get(BARRIER_KEY), kind).changelog
+    return decode_barrier(raw, kind)

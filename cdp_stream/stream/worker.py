@@ -18,6 +18,7 @@ from cdp_stream.metrics import IdentityMetrics, Metrics, ProfileMetrics
 from cdp_stream.pipeline import CompiledTopology
 from cdp_stream.stages.records import PROFILE_CHANGES
 from cdp_stream.stream.app import build_app
+from cdp_stream.stream.checkpoints import OpenStores, answer_requests
 from cdp_stream.stream.ending import Ending
 from cdp_stream.stream.identity import IdentityOwner
 from cdp_stream.stream.in_force import InForce, read_in_force, space_names
@@ -64,7 +65,8 @@ async def _run(settings: Settings, topology: CompiledTopology, stage: str, endin
     async def is_ours(partition: int) -> bool:
         return await owners.is_ours(partition)
 
-    world = replace(kafka_world(settings), is_ours=is_ours)
+    stores = OpenStores()
+    world = replace(kafka_world(settings), open_store=stores.open, is_ours=is_ours)
     state = state_folder(settings, names)
     metrics = Metrics()
     port = settings.metrics_port + STAGES.index(stage)
@@ -94,7 +96,7 @@ async def _run(settings: Settings, topology: CompiledTopology, stage: str, endin
     if settings.metrics_port:
         serve(Pages(metrics.registry, stage, owners, pulse), port)
         log.info("metrics, health and readiness of stage %s on port %d", stage, port)
-    beside = [_freeze(), pulse.run()]
+    beside = [_freeze(), pulse.run(), answer_requests(stores, state)]
     if settings.standby:
         standbys = Standbys(settings, names, stage, world, owners.owned, metrics.standby(stage))
         owners.release = standbys.release

@@ -79,20 +79,24 @@ def test_a_node_that_is_kept_goes_on_with_its_data(libs: Path, tmp_path: Path) -
         stop_kafka(second)
 
 
-def test_a_node_ends_and_its_data_go_when_its_starter_is_killed(libs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("keep", ["nothing", "data"])
+def test_a_node_ends_when_its_starter_is_killed(keep: str, libs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "node"
     folder.mkdir()
     script = (
         "import sys, time; from pathlib import Path; from cdp_stream.stream.local_kafka import start_kafka\n"
-        f"print(start_kafka(Path({str(libs)!r}), Path({str(folder)!r}), keep=False)[1], flush=True); time.sleep(300)"
+        f"print(start_kafka(Path({str(libs)!r}), Path({str(folder)!r}), keep={keep!r})[1], flush=True); time.sleep(300)"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as starter:
         assert starter.stdout is not None
         bootstrap = starter.stdout.readline().decode().strip()
         assert answers({"bootstrap_servers": bootstrap})
         os.kill(starter.pid, signal.SIGKILL)
-    assert until(lambda: not folder.exists())
-    assert not answers({"bootstrap_servers": bootstrap})
+    assert until(lambda: not answers({"bootstrap_servers": bootstrap}))
+    if keep == "nothing":
+        assert until(lambda: not folder.exists())
+    else:
+        assert (folder / "data" / "meta.properties").exists()
 
 
 def test_a_container_serves_topics_and_groups() -> None:
@@ -140,7 +144,7 @@ def secured(libs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
         "ssl.keystore.location": str(_certificate(folder)),
         "ssl.keystore.password": "not-a-secret",
     }
-    process, _ = start_kafka(libs, folder, plain, keep=False, settings=settings)
+    process, _ = start_kafka(libs, folder, plain, keep="nothing", settings=settings)
     yield (
         f"localhost:{plain}",
         {

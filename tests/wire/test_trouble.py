@@ -405,8 +405,7 @@ def test_the_workers_disk_is_full(space: Trouble) -> None:
 def test_the_brokers_disk_is_full(broker: Broker, at_work: Running) -> None:
     """A limit on the size of its files comes to the same: what it would append is refused."""
     space, worker = at_work
-    java = int(subprocess.check_output(["pgrep", "-f", f"kafka.Kafka {broker.node.folder}/"], text=True).split()[0])
-    resource.prlimit(java, resource.RLIMIT_FSIZE, (16_384, resource.RLIM_INFINITY))
+    resource.prlimit(broker.node.pid, resource.RLIMIT_FSIZE, (16_384, resource.RLIM_INFINITY))
     try:
         asyncio.run(_send_until_refused(space))
         assert worker.poll() is None

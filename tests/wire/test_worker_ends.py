@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from space import Space
 
@@ -128,6 +130,30 @@ def test_a_worker_is_asked_to_stop_in_the_midst_of_a_rebalance(space: Space) -> 
             if worker is not None:
                 worker.kill()
                 worker.wait()
+
+
+@pytest.mark.parametrize("at_work", [False, True])
+def test_the_stages_end_with_a_supervisor_that_is_killed(at_work: bool, space: Space) -> None:
+    worker = space.start()
+    supervisor = psutil.Process(worker.pid)
+    until = time.monotonic() + 30
+    while len(stages := supervisor.children()) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    try:
+        if at_work:
+            wait_for(space, "ready:", 3)
+        worker.kill()
+        worker.wait()
+        _, left = psutil.wait_procs(stages, timeout=15)
+        assert not left, space.log.read_text()[-3000:]
+        if at_work:
+            assert space.log.read_text().count("the supervisor has ended") == 2
+            assert "the clients did not close in time" not in space.log.read_text()
+    finally:
+        for process in (supervisor, *stages):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 @pytest.mark.parametrize("after_s", [0.3, 1.0, 1.6, 2.2, 3.0])
