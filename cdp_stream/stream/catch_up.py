@@ -15,6 +15,8 @@ from cdp_stream.stream.step import Positions
 
 _FETCH_MS = 500
 _RESTORE_CHUNK = 5_000
+_RESTORE_BYTES = 4 * 1024 * 1024
+"""How much of a changelog one answer of the broker holds."""
 _SAY_EVERY_S = 2.0
 RESTORED_KEY = b"\0restored"
 """Up to where the changelog stands in the store; of a restore under way; in no changelog."""
@@ -25,6 +27,14 @@ async def read_to_end(
     consumer: Consumer, starts: Mapping[TopicPartition, int]
 ) -> AsyncIterator[tuple[TopicPartition, ReadRecord]]:
     """Every record from these positions to the ends as they are now, markers and gaps passed over."""
+    async for where, records in _batches_to_end(consumer, starts):
+        for record in records:
+            yield where, record
+
+
+async def _batches_to_end(
+    consumer: Consumer, starts: Mapping[TopicPartition, int]
+) -> AsyncIterator[tuple[TopicPartition, Sequence[ReadRecord]]]:
     consumer.assign(list(starts))
     earliest = await consumer.beginning_offsets(list(starts))
     ends = await consumer.end_offsets(list(starts))
@@ -39,9 +49,11 @@ async def read_to_end(
     while left:
         batches = await consumer.getmany(*left, timeout_ms=_FETCH_MS, max_records=_RESTORE_CHUNK)
         for where, records in batches.items():
-            for record in records:
-                if record.offset < ends[where]:
-                    yield where, record
+            before_end = records
+            if records and records[-1].offset >= ends[where]:
+                before_end = [record for record in records if record.offset < ends[where]]
+            if before_end:
+                yield where, before_end
         for where in list(left):
             if await consumer.position(where) >= ends[where]:
                 left.discard(where)
@@ -105,7 +117,7 @@ async def restore(log: Log, store: Store, changelog: TopicPartition, barrier_pos
     is shorter than what was stored.
     """
     start = max(barrier_position, restored_to(store))
-    consumer = log.consumer()
+    consumer = log.consumer(bare=True, max_partition_fetch_bytes=_RESTORE_BYTES)
     await consumer.start()
     pending: dict[bytes, bytes | None] = {}
     loop, position, size = asyncio.get_running_loop(), start, 0
@@ -117,10 +129,11 @@ async def restore(log: Log, store: Store, changelog: TopicPartition, barrier_pos
                 "topic was deleted and made anew, or truncated. Put it back, or begin with an empty space"
             )
         began = said = loop.time()
-        async for _, record in read_to_end(consumer, {changelog: start}):
-            pending[bytes(record.key)] = None if record.value is None else bytes(record.value)
-            position = record.offset + 1
-            size += len(record.key) + len(record.value or b"")
+        async for _, records in _batches_to_end(consumer, {changelog: start}):
+            for record in records:
+                pending[record.key] = record.value
+            position = records[-1].offset + 1
+            size += sum(len(record.key) + len(record.value or b"") for record in records)
             if len(pending) >= _RESTORE_CHUNK:
                 store.commit({**pending, RESTORED_KEY: position.to_bytes(8, "big")})
                 pending = {}

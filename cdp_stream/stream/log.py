@@ -127,8 +127,8 @@ class Log(Protocol):
     """A broker."""
 
     def consumer(self, **more: Any) -> Consumer:
-        """A consumer, not started yet. `more`: aiokafka's `group_id`, `isolation_level`, `auto_offset_reset`; and
-        `bare`: its records need not know their topic and partition, which costs less.
+        """A consumer, not started yet. `more`: aiokafka's `group_id`, `isolation_level`, `auto_offset_reset` and
+        `max_partition_fetch_bytes`; and `bare`: its records need not know their topic and partition, which costs less.
         """
 
     async def mark(self, transactional_id: str, outputs: Sequence[TopicPartition]) -> tuple[int, int]:
