@@ -240,11 +240,8 @@ def _reducing(reduction: Reduction) -> Callable[[list[Row], Scope], Any]:
 
     def reduce(rows: list[Row], scope: Scope) -> Any:
         kind = scope.kind_of(kind_key)
-        state = kind.zero()
-        for row in rows:
-            for value in row[-1] if many else (row[-1],):
-                state = kind.add(state, value, row[0], row[1])
-        return finish(kind.read(state))
+        values = ((value, row[0], row[1]) for row in rows for value in (row[-1] if many else (row[-1],)))
+        return finish(kind.read(kind.of(values)))
 
     return reduce
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
 from msgspec import Struct
@@ -17,11 +17,8 @@ NEVER: Final = 2**63 - 1
 class Kind(Protocol):
     """The part of a trait kind that folds values and reads the result."""
 
-    def zero(self) -> Any:
-        """The state of no events."""
-
-    def add(self, state: Any, value: Any, time: Instant, message_id: str) -> Any:
-        """The state with one more event."""
+    def of(self, events: Iterable[tuple[Any, Instant, str]]) -> Any:
+        """The state of all these events: value, time and message id of each."""
 
     def read(self, state: Any) -> Any:
         """The value, or None for none."""

@@ -81,6 +81,8 @@ async def deliver_until(stop: asyncio.Event, connector: Connector, metrics: Webh
     """Deliver until `stop` is set. Raises BrokerUnavailable when the destination's topic is not there."""
     settings, names, destination = connector.settings, connector.names, connector.destination
     topic = names.of_role(DESTINATION_PREFIX + destination.name)
+    if not connector.receiver.secrets:
+        log.warning("requests are not signed: CDP_STREAM_WEBHOOK_SECRET is not set")
     await _ensure_topics(settings, names, destination.name, topic)
     options = settings.aiokafka_options()
     consumer = AIOKafkaConsumer(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from cdp_stream.model.time import Instant
+
+Happening = tuple[Any, Instant, str]
+"""A property's value, event time and message id."""
 
 
 class TraitKind(Protocol):
@@ -22,8 +26,22 @@ class TraitKind(Protocol):
         An event that the kind skips gives back `state` itself.
         """
 
+    def of(self, events: Iterable[Happening]) -> Any:
+        """The state of all these events; what adding them one after the other to `zero` would give."""
+
     def merge(self, state: Any, other: Any) -> Any:
         """The state of both multisets of events together."""
 
     def read(self, state: Any) -> Any:
         """The trait's value, or None for none."""
+
+
+class OneByOne:
+    """`of` for kinds that have no quicker way than adding."""
+
+    def of(self: TraitKind, events: Iterable[Happening]) -> Any:
+        """The state of all these events."""
+        state = self.zero()
+        for value, time, message_id in events:
+            state = self.add(state, value, time, message_id)
+        return state

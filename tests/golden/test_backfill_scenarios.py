@@ -217,3 +217,42 @@ def test_more_profiles_than_a_step_holds_are_all_computed(monkeypatch: pytest.Mo
     driver.reconfigure(topology({**BUYERS, "definition": "event('Order').count() >= 1"}))
     assert 40 == len(changes(driver))
     assert all(stage.barrier.reconsidered_from == "" for stage in driver._space.profiles)
+
+
+def test_a_destination_that_is_connected_late_or_again_hears_what_it_has_missed() -> None:
+    crm = {"name": "crm", "topic": "dest.crm", "send": ["track"]}
+    ads = {"name": "ads", "kind": "list", "topic": "dest.ads"}
+
+    def connected(*to: str) -> dict[str, Any]:
+        lately = {"key": "lately", "definition": "event('Order').within(2 days).count() >= 1", "destinations": to}
+        orders = {
+            "key": "orders",
+            "definition": "event('Order').count()",
+            "destinations": [one for one in to if one == "crm"],
+        }
+        return topology(lately, traits=[orders], destinations=[crm, ads])
+
+    def told(driver: TopologyDriver) -> list[tuple[str, str]]:
+        return [(row["event"], row["userId"]) for row in driver.take("destinations/crm")]
+
+    def synced(driver: TopologyDriver) -> list[tuple[Any, ...]]:
+        rows = driver.take("destinations/ads")
+        return [(row["sync"], *([one["userId"] for one in row[part]] for part in ("add", "remove"))) for row in rows]
+
+    driver = TopologyDriver(connected(), partitions=3)
+    order(driver, 1)
+    driver.advance_to("2025-01-01T06:00:00.000Z")
+    assert [] == told(driver) == synced(driver)
+    driver.reconfigure(connected("crm", "ads"))
+    assert [("Trait Computed", "u1"), ("Audience Entered", "u1")] == told(driver)
+    driver.advance_to("2025-01-01T07:00:00.000Z")
+    assert [("whole", ["u1"], [])] == synced(driver)
+    driver.reconfigure(connected())
+    order(driver, 4, "u2")  # by now u1 is no member any more
+    driver.advance_to("2025-01-04T06:00:00.000Z")
+    assert [] == told(driver) == synced(driver)
+    driver.reconfigure(connected("crm", "ads"))
+    assert [("Audience Entered", "u2"), ("Audience Exited", "u1"), ("Trait Computed", "u2")] == sorted(told(driver))
+    driver.advance_to("2025-01-04T07:00:00.000Z")
+    assert [("changes", ["u2"], ["u1"])] == synced(driver)
+    driver.close()

@@ -53,6 +53,12 @@ def test_the_order_of_events_does_not_matter(kind: TraitKind, data: st.DataObjec
 
 
 @every_kind
+@given(events=event_lists)
+def test_all_at_once_is_one_after_the_other(kind: TraitKind, events: list[Event]) -> None:
+    assert exactly(folded(kind, events)) == exactly(kind.of(given_to(kind, event) for event in events))
+
+
+@every_kind
 @given(events=event_lists, cut=st.integers(0, 12))
 def test_merging_two_folds_equals_folding_all(kind: TraitKind, events: list[Event], cut: int) -> None:
     merged = kind.merge(folded(kind, events[:cut]), folded(kind, events[cut:]))

@@ -265,3 +265,12 @@ def test_a_destination_without_a_topic_is_said_to_have_none(hooked: Hooked):
     connector = hooked.start()
     assert connector.wait(30) == 1
     assert "there is no topic" in hooked.log.read_text()
+    assert "not signed" not in hooked.log.read_text()
+
+
+def test_a_connector_without_a_secret_says_so(hooked: Hooked):
+    hooked.environ["CDP_STREAM_TOPIC_PREFIX"] = hooked.prefix + "other."
+    del hooked.environ["CDP_STREAM_WEBHOOK_SECRET"]
+    connector = hooked.start()
+    assert connector.wait(30) == 1
+    assert "requests are not signed: CDP_STREAM_WEBHOOK_SECRET is not set" in hooked.log.read_text()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from cdp_stream.model.time import Instant
+from cdp_stream.traits.algebra import OneByOne
 
 
-class Counter:
+class Counter(OneByOne):
     """Counts every matching event, whatever its properties. No value before the first."""
 
     def zero(self) -> int:

@@ -6,12 +6,13 @@ from typing import Any
 
 from cdp_stream.language.values import canonical
 from cdp_stream.model.time import Instant
+from cdp_stream.traits.algebra import OneByOne
 
 End = list[Any]
 """`[event time, message id, value]`. A message id breaks a tie of times, the value's text one of ids."""
 
 
-class First:
+class First(OneByOne):
     """The value of the earliest event that has one; a late event can still become it."""
 
     def zero(self) -> End | None:
@@ -33,7 +34,7 @@ class First:
         return None if state is None else state[2]
 
 
-class Last:
+class Last(OneByOne):
     """The value of the latest event that has one; a late event cannot replace it."""
 
     def zero(self) -> End | None:

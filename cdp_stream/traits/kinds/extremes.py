@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from cdp_stream.language.values import measure, text_of
 from cdp_stream.model.time import Instant
+from cdp_stream.traits.algebra import Happening
 
 Number = int | float
 
@@ -20,6 +22,10 @@ class Min:
     def add(self, state: Number | None, value: Any, _time: Instant, _message_id: str) -> Number | None:
         """One more number."""
         return self.merge(state, measure(value))
+
+    def of(self, events: Iterable[Happening]) -> Number | None:
+        """The least of all."""
+        return min((number for value, _, _ in events if (number := measure(value)) is not None), default=None)
 
     def merge(self, state: Number | None, other: Number | None) -> Number | None:
         """Both together."""
@@ -43,6 +49,10 @@ class Max:
         """One more number."""
         return self.merge(state, measure(value))
 
+    def of(self, events: Iterable[Happening]) -> Number | None:
+        """The greatest of all."""
+        return max((number for value, _, _ in events if (number := measure(value)) is not None), default=None)
+
     def merge(self, state: Number | None, other: Number | None) -> Number | None:
         """Both together."""
         if state is None or other is None:
@@ -65,6 +75,10 @@ class MinText:
         """One more text."""
         return state if value is None else self.merge(state, text_of(value))
 
+    def of(self, events: Iterable[Happening]) -> str | None:
+        """The first of all."""
+        return min((text_of(value) for value, _, _ in events if value is not None), default=None)
+
     def merge(self, state: str | None, other: str | None) -> str | None:
         """Both together."""
         if state is None or other is None:
@@ -86,6 +100,10 @@ class MaxText:
     def add(self, state: str | None, value: Any, _time: Instant, _message_id: str) -> str | None:
         """One more text."""
         return state if value is None else self.merge(state, text_of(value))
+
+    def of(self, events: Iterable[Happening]) -> str | None:
+        """The last of all."""
+        return max((text_of(value) for value, _, _ in events if value is not None), default=None)
 
     def merge(self, state: str | None, other: str | None) -> str | None:
         """Both together."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from cdp_stream.language.values import canonical
 from cdp_stream.model.time import Instant
+from cdp_stream.traits.algebra import OneByOne
 
 ROWS_MAX: Final = 10_000
 """How many candidate events are kept of one profile and reduction: the latest by event time."""
@@ -22,7 +23,7 @@ Rows = list[Any]
 """`[earliest event time ever seen, rows]`."""
 
 
-class Candidates:
+class Candidates(OneByOne):
     """Keeps the latest events; `prune` drops those that have become too old to matter."""
 
     size_max = ROWS_MAX

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from cdp_stream.model.time import Duration, Instant
-from cdp_stream.traits.algebra import TraitKind
+from cdp_stream.traits.algebra import OneByOne, TraitKind
 
 SESSIONS_MAX: Final = 64
 """How many sessions are kept of one profile and trait, the latest; an event that comes late may still join two."""
@@ -14,7 +14,7 @@ Burst = list[Any]
 """`[time of the first event, time of the last, state of the kind inside]`."""
 
 
-class Sessions:
+class Sessions(OneByOne):
     """Events less than `gap` apart belong to one session, in whatever order they arrive."""
 
     size_max = SESSIONS_MAX

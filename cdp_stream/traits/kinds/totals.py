@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any, Final
 
 from cdp_stream.language.values import INTEGER_MAX, INTEGER_MIN, measure
 from cdp_stream.model.time import Instant
+from cdp_stream.traits.algebra import Happening
 
 Total = list[Any]
 """`[digits, scale]`: digits / 10 ** scale, without needless zeros after the point. Digits beyond 2**53 are a text,
@@ -26,6 +28,10 @@ class Sum:
         """One more number."""
         number = measure(value)
         return state if number is None else _plus(state, _total(number))
+
+    def of(self, events: Iterable[Happening]) -> Total | None:
+        """All numbers added up."""
+        return _sum_of(events)[0]
 
     def merge(self, state: Total | None, other: Total | None) -> Total | None:
         """Both together."""
@@ -48,6 +54,11 @@ class Average:
         number = measure(value)
         return state if number is None else self.merge(state, [*_total(number), 1])
 
+    def of(self, events: Iterable[Happening]) -> list[Any] | None:
+        """All numbers added up and counted."""
+        total, count = _sum_of(events)
+        return None if total is None else [*total, count]
+
     def merge(self, state: list[Any] | None, other: list[Any] | None) -> list[Any] | None:
         """Both together."""
         if state is None or other is None:
@@ -59,6 +70,21 @@ class Average:
     def read(self, state: list[Any] | None) -> int | float | None:
         """The nearest number; an integer where the mean is one."""
         return None if state is None else _quotient(state[:2], state[2])
+
+
+def _sum_of(events: Iterable[Happening]) -> tuple[Total | None, int]:
+    """The numbers' total, and how many they are. Whole numbers, which most are, need no decimals."""
+    whole, count, rest = 0, 0, None
+    for value, _, _ in events:
+        number = value if type(value) is int and INTEGER_MIN <= value <= INTEGER_MAX else measure(value)
+        if number is None:
+            continue
+        count += 1
+        if type(number) is int:
+            whole += number
+        else:
+            rest = _plus(rest, _total(number))
+    return (_plus(rest, _canonical(whole, 0)), count) if count else (None, 0)
 
 
 def _total(number: float) -> Total:
