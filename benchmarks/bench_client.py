@@ -11,12 +11,13 @@ import asyncio
 import json
 import secrets
 import time
+from hashlib import blake2b
 from typing import Any
 
 from about import about, spread
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import TopicPartition
-from workload import PARTITIONS, SENT_AT, produce, typical
+from workload import PARTITIONS, SENT_AT, drop, produce, typical
 
 from cdp_stream.stream.broker import find_broker
 from cdp_stream.stream.kafka_log import plain_consumer
@@ -24,8 +25,8 @@ from cdp_stream.stream.kafka_log import plain_consumer
 STEP = 2_000
 
 
-async def copy(bootstrap: str, lines: list[list[bytes]]) -> float:
-    """Records a second."""
+async def copy(bootstrap: str, lines: list[list[bytes]]) -> tuple[float, str]:
+    """Records a second, and a hash of the copies."""
     name = f"bench-{secrets.token_hex(3)}"
     source, target = f"{name}.events", f"{name}.copy"
     await produce(bootstrap, source, lines)
@@ -50,10 +51,26 @@ async def copy(bootstrap: str, lines: list[list[bytes]]) -> float:
                 sent.append(await producer.send_batch(batch, target, partition=where.partition))
                 left -= len(records)
             await asyncio.gather(*sent)
-        return every / (time.perf_counter() - began)
+        rate = every / (time.perf_counter() - began)
+        return rate, await hash_of(consumer, target, every)
     finally:
         await consumer.stop()
         await producer.stop()
+        await drop(bootstrap, name)
+
+
+async def hash_of(consumer: Any, topic: str, records: int) -> str:
+    """A hash of all records of a topic, partition by partition; its first record in each is not counted."""
+    consumer.assign([TopicPartition(topic, partition) for partition in range(PARTITIONS)])
+    await consumer.seek_to_beginning()
+    hashes = {where: blake2b(digest_size=8) for where in consumer.assignment()}
+    left = records + PARTITIONS
+    while left:
+        for where, found in (await consumer.getmany(timeout_ms=1_000)).items():
+            left -= len(found)
+            for record in found:
+                hashes[where].update(record.value)
+    return blake2b(b"".join(hashes[where].digest() for where in sorted(hashes)), digest_size=8).hexdigest()
 
 
 def main() -> None:
@@ -65,8 +82,11 @@ def main() -> None:
     lines = typical(options.events, options.people)
     with find_broker() as broker:
         result: dict[str, Any] = about(broker.how)
-        rates = [round(asyncio.run(copy(broker.bootstrap, lines))) for _ in range(options.runs)]
-    result["client_limit_per_s"] = spread(rates)
+        runs = [asyncio.run(copy(broker.bootstrap, lines)) for _ in range(options.runs)]
+    outcomes = {outcome for _, outcome in runs}
+    assert len(outcomes) == 1, outcomes
+    result["client_limit_per_s"] = spread([round(rate) for rate, _ in runs])
+    result["outcome"] = outcomes.pop()
     print(json.dumps(result, indent=1))
 
 

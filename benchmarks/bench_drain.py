@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import secrets
 import signal
 import statistics
@@ -20,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from about import about
 from outcome import graph_hash
-from workload import PARTITIONS, produce, typical
+from workload import PARTITIONS, drop, produce, typical
 
 from cdp_stream.model.graph import GraphProfile
 from cdp_stream.stages.graph import GraphDraft
@@ -100,6 +100,7 @@ def run(
         store = RocksStore(state / f"{prefix}drain" / "identity-0", read_only=True)
         outcome, profiles = hashed(GraphDraft(store, (), 0).all_profiles())
         store.close()
+    asyncio.run(drop(bootstrap, prefix))
     return {**figures, "profiles": profiles, "outcome": outcome}
 
 
@@ -127,29 +128,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=300_000)
     parser.add_argument("--people", type=int, default=20_000)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=5)
     parser.add_argument(
         "--against", type=Path, help="another source tree whose worker takes turns with this one: before and after"
     )
     options = parser.parse_args()
     lines = typical(options.events, options.people)
-    load = os.getloadavg()[0]
     trees = {"here": HERE} if options.against is None else {"against": options.against.resolve(), "here": HERE}
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in trees}
     with find_broker() as broker:
+        result: dict[str, Any] = about(broker.how)
         for _ in range(options.runs):
             for name, tree in trees.items():
                 runs[name].append(run(broker.bootstrap, lines, tree))
                 print(name, runs[name][-1], file=sys.stderr)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    result: dict[str, Any] = {
-        "load_average_before": load,
-        "broker": broker.how,
-        "python": platform.python_version(),
-        "machine": f"{os.cpu_count()} cores {platform.machine()}",
-        "commit": commit.stdout.strip(),
-        "drain_per_s": {name: summed_up(of_tree) for name, of_tree in runs.items()},
-    }
+    result["drain_per_s"] = {name: summed_up(of_tree) for name, of_tree in runs.items()}
     print(json.dumps(result, indent=1))
 
 

@@ -1,6 +1,7 @@
 """How long does a resolution take at offered rates: within the worker, and from being produced to being stored?
 
-One worker of stage identity; generator, broker and worker share the machine. After a warm-up the histograms of the
+One worker of stage identity; generator, broker and worker share the machine, and the generator gets what the others leave
+of it. After a warm-up the histograms of the
 worker's metrics page are read twice: `resolve` is a step's time from being taken from the log to being stored, `end to
 end` that from the Kafka timestamps of a step's first and last record to their stored resolution.
 """
@@ -12,19 +13,22 @@ import asyncio
 import json
 import math
 import secrets
+import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
-from about import about
-from offering import offer
+from about import about, spread
+from offering import offered_aside
+from outcome import stored_graph
 from running import Page, page, percentile, total, worker
-from workload import PARTITIONS, produce, typical
+from workload import PARTITIONS, drop, produce, typical
 
 from cdp_stream.stream.broker import find_broker
 
 TOPOLOGY = {"space": "latency", "sources": [{"name": "web", "topic": "events"}], "partitions": PARTITIONS}
-WARM_UP_S = 4.0
+WARM_UP_S = 2.0
 SHARES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
@@ -38,17 +42,18 @@ def done(figures: Page) -> float:
     return total(figures, "cdp_events_total", "cdp_dead_letters_total")
 
 
-async def measure(bootstrap: str, topic: str, lines: list[list[bytes]], rate: int, seconds: float) -> dict[str, Any]:
-    generator = asyncio.create_task(
-        offer(bootstrap, topic, list(lines), rate, WARM_UP_S + seconds, sent=lambda _line: None)
-    )
-    await asyncio.sleep(WARM_UP_S)
-    before = await asyncio.to_thread(page)
-    held = await generator
-    after = await asyncio.to_thread(page)
-    decided = (done(after) - done(before)) / seconds
+def measure(bootstrap: str, topic: str, lines: list[list[bytes]], rate: int, seconds: float) -> dict[str, Any]:
+    """One offered rate at a worker that has just started; returns when all that was sent is decided."""
+    with offered_aside(bootstrap, topic, lines, rate, WARM_UP_S + seconds) as ended:
+        time.sleep(WARM_UP_S)
+        before, began = page(), time.perf_counter()
+        held = ended()
+        after, passed = page(), time.perf_counter() - began
+    decided = (done(after) - done(before)) / passed
+    planned = round(rate * (WARM_UP_S + seconds)) // PARTITIONS * PARTITIONS + PARTITIONS
+    while done(page()) < planned:
+        time.sleep(0.1)
     return {
-        "offered_per_s": rate,
         "sent_per_s": round(held),
         "decided_per_s": round(decided),
         "held": held >= 0.98 * rate and decided >= 0.95 * rate,
@@ -57,26 +62,53 @@ async def measure(bootstrap: str, topic: str, lines: list[list[bytes]], rate: in
     }
 
 
-def run(bootstrap: str, rate: int, seconds: float, people: int) -> dict[str, Any]:
-    lines = typical(int(rate * (WARM_UP_S + seconds + 1)), people)
+def run(bootstrap: str, rate: int, seconds: float, lines: list[list[bytes]]) -> dict[str, Any]:
+    """One rate, on topics and a state of its own."""
     prefix = f"bench-{secrets.token_hex(3)}."
     with tempfile.TemporaryDirectory() as folder:
-        topology = Path(folder) / "topology.yaml"
+        topology, state = Path(folder) / "topology.yaml", Path(folder) / "state"
         topology.write_text(json.dumps(TOPOLOGY))
         asyncio.run(produce(bootstrap, prefix + "events", [[b"{}"]] * PARTITIONS))
-        with worker(bootstrap, prefix, topology, Path(folder) / "state", "identity"):
-            return asyncio.run(measure(bootstrap, prefix + "events", lines, rate, seconds))
+        with worker(bootstrap, prefix, topology, state, "identity"):
+            found = measure(bootstrap, prefix + "events", lines, rate, seconds)
+        found["outcome"], found["profiles"] = stored_graph(state / f"{prefix}latency" / "identity-0")
+    asyncio.run(drop(bootstrap, prefix))
+    return found
+
+
+def summed_up(rate: int, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Lowest, median and highest of some runs at one rate. Latencies are those of runs that held it."""
+    outcomes = {one["outcome"] for one in runs}
+    assert len(outcomes) == 1, f"outcomes differ at {rate}/s: {outcomes}"
+    held = [one for one in runs if one["held"]]
+    result: dict[str, Any] = {"offered_per_s": rate, "runs": len(runs), "held_in": len(held), "outcome": outcomes.pop()}
+    # With most runs not held the rate is not, and what is left has no median of its own.
+    result["held"] = 2 * len(held) > len(runs)
+    for name in ("sent_per_s", "decided_per_s"):
+        result[name] = spread([one[name] for one in runs])
+    for name in ("resolve_ms", "end_to_end_ms"):
+        values = {share: [one[name][share] for one in held if one[name][share] is not None] for share, _ in SHARES}
+        result[name] = {share: spread(found) for share, found in values.items() if found}
+    return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rates", type=int, nargs="+", default=[5_000, 10_000, 20_000, 30_000, 50_000])
-    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument(
+        "--rates", type=int, nargs="+", default=[5_000, 10_000, 20_000, 30_000, 50_000, 75_000, 100_000]
+    )
+    parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--people", type=int, default=20_000)
+    parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
+    lines = typical(round(max(options.rates) * (WARM_UP_S + options.seconds)), options.people)
     with find_broker() as broker:
         result: dict[str, Any] = about(broker.how)
-        result["rates"] = [run(broker.bootstrap, rate, options.seconds, options.people) for rate in options.rates]
+        result["rates"] = []
+        for rate in options.rates:
+            runs = [run(broker.bootstrap, rate, options.seconds, lines) for _ in range(options.runs)]
+            result["rates"].append(summed_up(rate, runs))
+            print(result["rates"][-1], file=sys.stderr)
     print(json.dumps(result, indent=1))
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import blake2b
+from pathlib import Path
 
 import msgspec
 
 from cdp_stream.model.graph import GraphProfile
+from cdp_stream.model.profile import ProfileState
+from cdp_stream.stages.graph import GraphDraft
+from cdp_stream.stages.profile_states import ProfileDraft
+from cdp_stream.store.rocks import RocksStore
 
 
 def graph_hash(profiles: Iterable[GraphProfile]) -> tuple[str, int]:
@@ -27,3 +32,38 @@ def graph_hash(profiles: Iterable[GraphProfile]) -> tuple[str, int]:
         for profile in every.values()
     )
     return blake2b(msgspec.msgpack.encode(rows), digest_size=8).hexdigest(), len(rows)
+
+
+def profiles_hash(profiles: Iterable[ProfileState]) -> tuple[str, int]:
+    """Of every profile: its identifiers, the computed traits that it has, and the audiences it is a member of."""
+    rows = sorted(
+        (
+            profile.collection,
+            sorted((known.type, known.id) for known in profile.external_ids),
+            sorted((key, repr(value)) for key, value in profile.computed.items() if value is not None),
+            sorted(key for key, member in profile.memberships.items() if member),
+        )
+        for profile in profiles
+    )
+    return blake2b(msgspec.msgpack.encode(rows), digest_size=8).hexdigest(), len(rows)
+
+
+def stored_graph(folder: Path) -> tuple[str, int]:
+    """`graph_hash` of the state of stage identity that lies in this folder."""
+    store = RocksStore(folder, read_only=True)
+    try:
+        return graph_hash(GraphDraft(store, (), 0).all_profiles())
+    finally:
+        store.close()
+
+
+def stored_profiles(folders: Iterable[Path]) -> tuple[str, int]:
+    """`profiles_hash` over the states of all partitions of stage profiles."""
+    found: list[ProfileState] = []
+    for folder in folders:
+        store = RocksStore(folder, read_only=True)
+        try:
+            found += ProfileDraft(store).all_profiles()
+        finally:
+            store.close()
+    return profiles_hash(found)
