@@ -88,7 +88,8 @@ def in_order(problems: Iterable[Problem]) -> list[Problem]:
 def _follows(details: ErrorDetails) -> bool:
     """Whether an error is only the consequence of another one that is reported anyway."""
     if details["type"] == "too_short":
-        return len(details["input"]) > 0  # its items are wrong, and reported themselves
+        # Long enough as it was written: its items are wrong, and reported themselves.
+        return len(details["input"]) >= int(details["ctx"]["min_length"])
     return details["type"] == "default_factory_not_called"
 
 
@@ -120,6 +121,8 @@ def _complaint(details: ErrorDetails, name: str) -> str:
             complaint = f"should be {_SHAPES[name]}"
         case "literal_error":
             complaint = f"should be {context['expected']}"
+        case "too_short" if context["min_length"] > 1 and details["input"]:
+            complaint = f"should have at least {context['min_length']} items"
         case "string_too_short" | "too_short":
             complaint = "should not be empty"
         case "string_too_long":

@@ -9,7 +9,17 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, PlainSerializer, PlainValidator, StrictBool, StrictInt, Tag
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StrictBool,
+    StrictInt,
+    Tag,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from cdp_stream.config.explain import TAG_MARK
@@ -194,6 +204,14 @@ class Form(Part):
     exists: StrictBool | None = Field(
         default=None, description="There is a value; `false`: there is none.", examples=[True]
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _nothing_is_no_value(cls, value: Any) -> Any:
+        """A key without a value would be read as if it were not there, and say less than it seems to."""
+        if value is None:
+            raise PydanticCustomError("nothing", "says nothing; leave the key out, or test with 'exists'")
+        return value
 
     def __repr_args__(self) -> Any:
         """What was written."""

@@ -101,6 +101,13 @@ def test_a_form_that_makes_no_sense_says_where_and_why(plain: Any, said: str) ->
         ({"event": "X", "where": {"propert": "a"}, "at_least": 1}, "audiences[0].where.where.propert: unknown key 'propert'; did you mean 'property'?"),
         ({"event": "X", "where": [{"propert": "a"}], "at_least": 1}, "audiences[0].where.where[0].propert: unknown key 'propert'; did you mean 'property'?"),
         ({"trait": "a", "one_of": [1, None]}, "audiences[0].where.one_of[1]: an empty value should be a number, a text, true or false"),
+        *(
+            ({"trait": "a", key: None}, f"audiences[0].where.{key}: an empty value says nothing; leave the key out, or test with 'exists'")
+            for key in ("equals", "one_of", "exists", "before_date", "within_last")
+        ),
+        ({"event": "X", "where": None, "at_least": 1}, "audiences[0].where.where: an empty value says nothing; leave the key out, or test with 'exists'"),
+        ({"event": "X", "between": ["30d"], "at_least": 1}, "audiences[0].where.between: a list should have at least 2 items"),
+        ({"event": "X", "between": [], "at_least": 1}, "audiences[0].where.between: a list should not be empty"),
         ({"trait": "plan"}, None),
         ({"event": "X"}, "audiences[0].where: an audience needs a condition, and this is a value; compare it, such as `… >= 1`"),
     ],
