@@ -1,7 +1,7 @@
 """What can the client itself do: the drain's records consumed and produced again, with no work between?
 
-Records are read as the worker reads them, 2,000 at a time, written to the same partitions of another topic as one record
-batch each, and every batch is acknowledged before the next records are read.
+Records are read as the worker reads them, 2,000 at a time, written to the same partitions of another topic as one
+record batch each, and every batch is acknowledged before the next records are read.
 """
 
 from __future__ import annotations

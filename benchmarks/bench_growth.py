@@ -1,7 +1,7 @@
 """What does growth cost: speed, memory, disk, warm restart and restore at ten thousand to ten million profiles?
 
-One worker of stage identity on a real Kafka. Each profile is made by one event with three identifiers, so ten million of
-them have thirty million. Then, on the same running worker, backlogs of a click stream of these people (Zipf, one event
+One worker of stage identity on a real Kafka. Each profile is made by one event with three identifiers, so ten million
+of them have thirty million. Then, on the same running worker, backlogs of a click stream of these people (Zipf, one event
 in twenty from a new cookie, one in a hundred delivered twice) give the speed; the worker is frozen while such a backlog
 is produced. Last the worker is started again over its state (warm), and with no state at all (restore).
 
@@ -50,18 +50,20 @@ def sign_up(number: int) -> bytes:
     """The event that makes a profile with three identifiers."""
     at = format_instant(START + number)
     return (
-        b'{"type":"identify","messageId":"s-%d","userId":"u-%d","anonymousId":"a-%d","traits":{"email":"p%d@example.org"},'
-        b'"originalTimestamp":"%s"}' % (number, number, number, number, at.encode())
+        b'{"type":"identify","messageId":"s-%d","userId":"u-%d","anonymousId":"a-%d",'
+        b'"traits":{"email":"p%d@example.org"},"originalTimestamp":"%s"}'
+        % (number, number, number, number, at.encode())
     )
 
 
 class Visits:
     """The click stream of these people, partition by partition: a person's events all come in one partition."""
 
-    def __init__(self, profiles: int) -> None:
+    def __init__(self, profiles: int, first: int = 0) -> None:
+        """`first`: number of the first event, so that several streams over one population repeat no message."""
         self._profiles = profiles
         self._random = random.Random(1)
-        self._count = 0
+        self._count = first
 
     def lines(self, events: int) -> list[list[bytes]]:
         """The next events, a list a partition."""

@@ -1,7 +1,7 @@
 """How long does a resolution take at offered rates: within the worker, and from being produced to being stored?
 
-One worker of stage identity; generator, broker and worker share the machine, and the generator gets what the others leave
-of it. After a warm-up the histograms of the
+One worker of stage identity; generator, broker and worker share the machine, and the generator gets what the others
+leave of it. After a warm-up the histograms of the
 worker's metrics page are read twice: `resolve` is a step's time from being taken from the log to being stored, `end to
 end` that from the Kafka timestamps of a step's first and last record to their stored resolution.
 """

@@ -1,5 +1,5 @@
-"""The whole pipeline of the ecommerce topology through Kafka, one worker a stage: events a second over a backlog, and how
-long it takes from a raw event to `Audience Entered` at an offered rate.
+"""The whole pipeline of the ecommerce topology through Kafka, one worker a stage: events a second over a backlog, and
+how long it takes from a raw event to `Audience Entered` at an offered rate.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LOOK_S = 0.2
 
 @contextmanager
 def pipeline(bootstrap: str, lines: list[list[bytes]], hashes: list[str]) -> Iterator[str]:
-    """Both workers over new topics that hold these lines; gives the topics' prefix. At the end `hashes` gets the outcome."""
+    """Both workers over new topics with these lines; gives the topics' prefix. At the end `hashes` gets the outcome."""
     prefix = f"bench-{secrets.token_hex(3)}."
     asyncio.run(produce(bootstrap, prefix + SOURCES[0], lines))
     asyncio.run(produce(bootstrap, prefix + SOURCES[1], [[b"{}"]]))

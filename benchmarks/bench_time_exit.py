@@ -1,10 +1,10 @@
 """How late is an exit that nothing but time causes, while a million other due times are pending?
 
-Both workers on a real Kafka. A million people view something within the last hour, so each is a member of "viewed within
-the hour" with a due time of its own, all of them some minutes away. Then, round by round, some more people view
+Both workers on a real Kafka. A million people view something within the last hour, so each is a member of "viewed
+within the hour" with a due time of its own, all of them some minutes away. Then, round by round, some more people view
 something almost an hour ago, so that they fall due one after the other over some seconds; each exit's lateness is the
-time at which it was read from the audience's topic, less its due instant. The source is quiet meanwhile, and `now` moves
-by clocks alone, two a second.
+time at which it was read from the audience's topic, less its due instant. The source is quiet meanwhile, and `now`
+moves by clocks alone, two a second.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 python benchmarks/run_all.py                        all but the largest size of growth: `make bench`
 python benchmarks/run_all.py --only drain client    these; the others stand in the report as they were found last
 python benchmarks/run_all.py --only growth_10m      ten million profiles, once: half an hour and 30 GB of disk
+python benchmarks/run_all.py --only growth_stage    the same without a broker
 python benchmarks/run_all.py --only                 none: the report anew from what was found
 
 Figures of one report may come from several runs: the table says of each benchmark by which commit and under which load.
@@ -24,7 +25,10 @@ REPORT = HERE / "report"
 RUNS: Final = {
     "drain": ("bench_drain.py", "--events", "400000", "--runs", "5"),
     "client": ("bench_client.py", "--events", "400000", "--runs", "5"),
-    "latency": ("bench_latency.py",),
+    "latency_to_20k": ("bench_latency.py", "--rates", "5000", "10000", "20000"),
+    "latency_to_50k": ("bench_latency.py", "--rates", "30000", "50000"),
+    "latency_75k": ("bench_latency.py", "--rates", "75000"),
+    "latency_100k": ("bench_latency.py", "--rates", "100000"),
     "pipeline": ("bench_pipeline.py",),
     "replay": ("bench_replay.py",),
     "store": ("bench_store.py",),
@@ -32,13 +36,14 @@ RUNS: Final = {
     "time_exit": ("bench_time_exit.py",),
     "peers": ("bench_peers.py", "--events", "64000"),
     "growth_10m": ("bench_growth.py", "--profiles", "10000", "10000000", "--events", "200000"),
+    "growth_stage": ("bench_growth_stage.py",),
 }
-LARGEST: Final = "growth_10m"
+LARGEST: Final = ("growth_10m", "growth_stage")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--only", nargs="*", choices=list(RUNS), default=[name for name in RUNS if name != LARGEST])
+    parser.add_argument("--only", nargs="*", choices=list(RUNS), default=[name for name in RUNS if name not in LARGEST])
     chosen = parser.parse_args().only
     REPORT.mkdir(exist_ok=True)
     for name in chosen:

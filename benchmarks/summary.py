@@ -63,11 +63,17 @@ def values(found: Found) -> Iterator[tuple[str, Spread | None]]:
 
 
 def _latency(found: Found) -> Iterator[tuple[str, Spread | None]]:
-    for rate in found.get("latency", {"rates": ()})["rates"]:
+    for rate in _rates(found):
         name = f"p95_ms_at_{rate['offered_per_s'] // 1_000}k"
         for kind in ("resolve", "end_to_end"):
             # A rate that was not held has no latency but that of its growing backlog.
             yield f"{kind}_{name}", rate[f"{kind}_ms"].get("p95") if rate["held"] else None
+
+
+def _rates(found: Found) -> list[dict[str, Any]]:
+    """All offered rates, which are measured a few at a time."""
+    rates = [rate for name, one in found.items() if name.startswith("latency") for rate in one["rates"]]
+    return sorted(rates, key=lambda rate: int(rate["offered_per_s"]))
 
 
 def _growth(found: Found) -> Iterator[tuple[str, Spread | None]]:
@@ -158,8 +164,7 @@ def _shown(value: float) -> str:
 def plots(found: Found) -> dict[str, str]:
     """File names and SVG."""
     drawn: dict[str, str] = {}
-    if "latency" in found:
-        rates = found["latency"]["rates"]
+    if rates := _rates(found):
         shown = {
             name: [rate[f"{key}_ms"]["p95"]["median"] if rate["held"] else None for rate in rates]
             for name, key in (("resolve", "resolve"), ("produced to stored", "end_to_end"))

@@ -21,7 +21,7 @@ class Job:
     """Resolves events over the state that it is given, and keeps the owners aside for the hash."""
 
     def __init__(self, events: int, stop: Callable[[], None]) -> None:
-        """`stop` is called with the last of so many events; a count given to Quix would leave out what tells nothing."""
+        """`stop` is called with the last of so many events; a count given to Quix leaves out what tells nothing."""
         self.meter = Meter()
         self.owners: dict[str, str] = {}
         self._events = events
