@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from cdp_stream.model.event import RawRecord
 from cdp_stream.stages.identity import IdentityStep
-from cdp_stream.stages.profiles import ProfileStep
+from cdp_stream.stages.profile_shapes import ProfileStep
 
 _SECONDS: Final = (0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
 _SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 700, 1000, 2000)

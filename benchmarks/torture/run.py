@@ -21,7 +21,7 @@ from aiokafka.structs import TopicPartition
 
 from cdp_stream.cli.from_kafka import recompute
 from cdp_stream.stages.identity import BARRIER_KEY
-from cdp_stream.stages.profiles import ProfileBarrier
+from cdp_stream.stages.profile_shapes import ProfileBarrier
 from cdp_stream.stages.records import PROFILE_CHANGES, SHIPMENTS
 from cdp_stream.stream.catch_up import read_to_end
 from cdp_stream.stream.kafka_log import KafkaLog

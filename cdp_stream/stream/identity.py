@@ -17,7 +17,7 @@ from cdp_stream.pipeline import CompiledTopology
 from cdp_stream.stages.entries import ClockEntry, Entry, Slice, decode_entry, encode_entry, gives_up
 from cdp_stream.stages.identity import IdentityBarrier, IdentityStage, IdentityStep, entry_hash
 from cdp_stream.stages.orders import apply_control, first_topology
-from cdp_stream.stages.profiles import encode_changes
+from cdp_stream.stages.profile_shapes import encode_changes
 from cdp_stream.stages.records import PROFILE_CHANGES, OutputRecord
 from cdp_stream.stream.catch_up import read_to_end, require_input
 from cdp_stream.stream.log import Log, TopicShape, World

@@ -13,7 +13,7 @@ from aiokafka.structs import TopicPartition
 from cdp_stream.model.ports import Store
 from cdp_stream.model.time import DAY_MS, Instant
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
-from cdp_stream.stages.profiles import ProfileBarrier
+from cdp_stream.stages.profile_shapes import ProfileBarrier
 from cdp_stream.stages.records import OutputRecord
 from cdp_stream.stages.state_format import decode_barrier, require_same_decisions
 from cdp_stream.store.rocks import wipe

@@ -13,7 +13,8 @@ from aiokafka.structs import TopicPartition
 
 from cdp_stream.errors import Fenced, StartAgain
 from cdp_stream.metrics import ProfileMetrics
-from cdp_stream.stages.profiles import ProfileStage, ProfileStep
+from cdp_stream.stages.profile_shapes import ProfileStep
+from cdp_stream.stages.profiles import ProfileStage
 from cdp_stream.stages.records import PROFILE_CHANGES, SHIPMENTS
 from cdp_stream.stream.catch_up import read_to_end, require_input
 from cdp_stream.stream.log import World
@@ -161,7 +162,7 @@ class ProfileOwner:
         version = self.stage.barrier.topology_version
         if version is None or version == self._checked:
             return
-        topology = self.stage.topology(version).topology
+        topology = self.stage.work.topology(version).topology
         if not set(TopicNames.of(topology, self._settings).destinations) <= set(self._names.destinations):
             raise StartAgain(f"topology version {version} has other destinations")
         self._checked = version

@@ -14,7 +14,7 @@ from cdp_stream.model.time import format_instant
 from cdp_stream.pipeline import CompiledTopology
 from cdp_stream.stages.entries import decode_entry
 from cdp_stream.stages.identity import IdentityBarrier
-from cdp_stream.stages.profiles import ProfileBarrier
+from cdp_stream.stages.profile_shapes import ProfileBarrier
 from cdp_stream.stages.records import DEAD_LETTERS, PROFILE_CHANGES, SHIPMENTS
 from cdp_stream.stages.state_format import decode_barrier
 from cdp_stream.stream.catch_up import read_to_end

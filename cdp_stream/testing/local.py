@@ -21,7 +21,8 @@ from cdp_stream.model.time import Instant
 from cdp_stream.stages.entries import Entry
 from cdp_stream.stages.history import message_ids
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityStage
-from cdp_stream.stages.profiles import ProfileStage, ProfileStep, encode_changes
+from cdp_stream.stages.profile_shapes import ProfileStep, encode_changes
+from cdp_stream.stages.profiles import ProfileStage
 from cdp_stream.stages.records import SHIPMENTS, OutputRecord, partition_of
 from cdp_stream.stages.views import profile_view
 from cdp_stream.store.memory import MemoryStore

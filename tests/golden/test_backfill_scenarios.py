@@ -210,7 +210,7 @@ def test_a_backfill_goes_on_where_it_was_when_a_store_is_opened_again(tmp_path: 
 
 
 def test_more_profiles_than_a_step_holds_are_all_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cdp_stream.stages.profiles.STEP_UNITS_MAX", 3)
+    monkeypatch.setattr("cdp_stream.stages.profile_work.STEP_UNITS_MAX", 3)
     driver = TopologyDriver(topology(), partitions=2)
     for number in range(40):
         order(driver, 1, f"u{number}")

@@ -96,7 +96,7 @@ def test_nothing_depends_on_how_long_shipments_are_under_way(
     ends = []
     for slow in (False, True):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("cdp_stream.stages.profiles.PIECE_BYTES_MAX", piece_bytes)
+            patch.setattr("cdp_stream.stages.profile_merges.PIECE_BYTES_MAX", piece_bytes)
             if slow:
                 kind = type("Slow", (SlowShipments,), {"draw": draw, "haste": haste})
                 patch.setattr(driver_module, "LocalSpace", kind)

@@ -15,11 +15,12 @@ from cdp_stream.language.values import measure
 from cdp_stream.model.change import Absorbs
 from cdp_stream.model.event import RawRecord
 from cdp_stream.pipeline import absorb_profiles
-from cdp_stream.stages import profiles as profile_stage
+from cdp_stream.stages import profile_merges, profile_time, profiles
 from cdp_stream.stages.graph import GraphDraft
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityStage
 from cdp_stream.stages.lists import Lists, ListsPassed
 from cdp_stream.stages.profile_states import ProfileDraft
+from cdp_stream.stages.profile_work import PartitionWork
 from cdp_stream.stages.profiles import ProfileStage
 from cdp_stream.stages.records import SHIPMENTS, OutputRecord
 from cdp_stream.stream.identity import IdentityOwner
@@ -95,21 +96,21 @@ def _waits_lose_clocks(patch: Patch) -> None:
 
 
 def _due_at_the_clock(patch: Patch) -> None:
-    fire = profile_stage.fire_due
+    fire = profile_time.fire_due
 
     def at_the_clock(profile: Any, instant: int, topology: Any, cause: Any) -> Any:
         return fire(profile, max(instant, cause.now), topology, cause)
 
-    patch.setattr(profile_stage, "fire_due", at_the_clock)
+    patch.setattr(profile_time, "fire_due", at_the_clock)
 
 
 def _played_under_the_newest(patch: Patch) -> None:
-    topology = ProfileStage.topology
+    topology = PartitionWork.topology
 
-    def newest(self: ProfileStage, version: str) -> Any:
+    def newest(self: PartitionWork, version: str) -> Any:
         return topology(self, self.barrier.topology_version or version)
 
-    patch.setattr(ProfileStage, "topology", newest)
+    patch.setattr(PartitionWork, "topology", newest)
 
 
 def _claim_once(patch: Patch) -> None:
@@ -192,9 +193,9 @@ def _positions_run_ahead(patch: Patch) -> None:
 
 
 def _src_by_message(patch: Patch) -> None:
-    finish = ProfileStage._finish
+    finish = PartitionWork.finish
 
-    def numbered(self: ProfileStage, *, done: bool) -> Any:
+    def numbered(self: PartitionWork, *, done: bool) -> Any:
         step = finish(self, done=done)
         step.outputs = [
             msgspec.structs.replace(record, src="/".join([*record.src.split("/")[:3], "0", str(number)]))
@@ -204,17 +205,17 @@ def _src_by_message(patch: Patch) -> None:
         ]
         return step
 
-    patch.setattr(ProfileStage, "_finish", numbered)
+    patch.setattr(PartitionWork, "finish", numbered)
 
 
 def _merge_too_early(patch: Patch) -> None:
-    absorb, arrived = ProfileStage._absorb, ProfileDraft.has_arrived
+    absorb, arrived = profiles.absorb, ProfileDraft.has_arrived
 
-    def impatient(self: ProfileStage, parked: Any, change: Absorbs) -> bool:
-        here = tuple(absorbed for absorbed in change.absorbed if arrived(self.states, absorbed))
-        return absorb(self, parked, msgspec.structs.replace(change, absorbed=here))
+    def impatient(work: PartitionWork, parked: Any, change: Absorbs) -> bool:
+        here = tuple(absorbed for absorbed in change.absorbed if arrived(work.states, absorbed))
+        return absorb(work, parked, msgspec.structs.replace(change, absorbed=here))
 
-    patch.setattr(ProfileStage, "_absorb", impatient)
+    patch.setattr(profiles, "absorb", impatient)
 
 
 def _overtake_the_queue(patch: Patch) -> None:
@@ -297,7 +298,7 @@ def _survivor_keeps_its_own(patch: Patch) -> None:
         plain = [msgspec.structs.replace(other, states={}) for other in absorbed]
         return absorb_profiles(survivor, plain, topology, cause)
 
-    patch.setattr(profile_stage, "absorb_profiles", shallow)
+    patch.setattr(profile_merges, "absorb_profiles", shallow)
 
 
 def _redelivery_is_done_again(patch: Patch) -> None:
@@ -305,7 +306,7 @@ def _redelivery_is_done_again(patch: Patch) -> None:
 
     def again(self: ProfileStage, offset: int, raw: bytes) -> Any:
         if offset < self.barrier.next_offset:
-            message = profile_stage._decode_changes(raw)
+            message = profiles.decode_changes(raw)
             self.barrier.next_offset, self.barrier.last_offset = offset, message.previous
         return decide(self, offset, raw)
 

@@ -12,7 +12,7 @@ from aiokafka.structs import TopicPartition
 
 from cdp_stream.model.ports import Store
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
-from cdp_stream.stages.profiles import ProfileBarrier
+from cdp_stream.stages.profile_shapes import ProfileBarrier
 from cdp_stream.stages.records import (
     AUDIENCE_CHANGES,
     DEAD_LETTERS,

@@ -17,8 +17,8 @@ from cdp_stream.model.ports import Store
 from cdp_stream.model.profile import ProfileState
 from cdp_stream.stages.history import HISTORY_MAX
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
+from cdp_stream.stages.profile_shapes import Parked, ProfileBarrier
 from cdp_stream.stages.profile_states import HISTORY_SLACK, HISTORY_SLACK_SHARE, QueueEnds
-from cdp_stream.stages.profiles import Parked, ProfileBarrier
 from cdp_stream.stages.records import partition_of
 from cdp_stream.stages.state_format import decode_barrier
 from cdp_stream.stages.versions import stored_version

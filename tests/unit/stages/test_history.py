@@ -13,7 +13,7 @@ from cdp_stream.model.ids import ProfileId, share_before
 from cdp_stream.pipeline import Retention
 from cdp_stream.stages import history
 from cdp_stream.stages.history import Entries, cut, history_entry, merged, message_ids, retained
-from cdp_stream.stages.profiles import ProfileBarrier
+from cdp_stream.stages.profile_shapes import ProfileBarrier
 
 retentions = st.builds(Retention, st.sampled_from([0, 1, 3, 10, 2_000]), st.sampled_from([1, 5, 100]))
 arrivals = st.lists(

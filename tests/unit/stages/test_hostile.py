@@ -11,10 +11,11 @@ from cdp_stream.config.topology import parse_topology
 from cdp_stream.model.event import RawRecord
 from cdp_stream.model.ids import SourceRef
 from cdp_stream.pipeline import compile_topology
-from cdp_stream.stages import profiles as profile_stage
+from cdp_stream.stages import profile_work
 from cdp_stream.stages.entries import ClockEntry, Slice, SourceSlice, records_crc
 from cdp_stream.stages.orders import first_topology
-from cdp_stream.stages.profiles import ProfileStage, ProfileStep
+from cdp_stream.stages.profile_shapes import ProfileStep
+from cdp_stream.stages.profile_work import PartitionWork
 from cdp_stream.stages.records import AUDIENCE_CHANGES, OutputRecord
 from cdp_stream.testing import TopologyDriver
 from cdp_stream.testing.local import LocalSpace
@@ -77,7 +78,7 @@ def test_a_storm_of_merges_ends_at_the_caps_and_disturbs_nobody_else() -> None:
 
 def sent_by_one_clock(monkeypatch: pytest.MonkeyPatch, units: int, people: int) -> tuple[list[OutputRecord], list[int]]:
     """Everybody's window ends at one clock: what is told then, and how much of it each step holds."""
-    monkeypatch.setattr(profile_stage, "STEP_UNITS_MAX", units)
+    monkeypatch.setattr(profile_work, "STEP_UNITS_MAX", units)
     definition = "event('View').within(1 hours).count() >= 1"
     audience = {"key": "active", "definition": definition, "include_anonymous": True}
     topology = compile_topology(parse_topology({**BASE, "audiences": [audience]}))
@@ -91,14 +92,14 @@ def sent_by_one_clock(monkeypatch: pytest.MonkeyPatch, units: int, people: int) 
     records = [RawRecord(SourceRef("s", "s", 0, at), NOW, None, raw, True) for at, raw in enumerate(events)]
     part = SourceSlice("s", "s", 0, 0, people, people, records_crc(records))
     space.take(1, NOW, Slice(NOW, (part,)), records)
-    finish = ProfileStage._finish
+    finish = PartitionWork.finish
 
-    def counted(self: ProfileStage, *, done: bool) -> ProfileStep:
+    def counted(self: PartitionWork, *, done: bool) -> ProfileStep:
         step = finish(self, done=done)
         sizes.append(len(step.outputs))
         return step
 
-    monkeypatch.setattr(ProfileStage, "_finish", counted)
+    monkeypatch.setattr(PartitionWork, "finish", counted)
     outputs.clear()
     space.take(2, NOW + 2 * HOUR_MS, ClockEntry(NOW + 2 * HOUR_MS, drained=True))
     monkeypatch.undo()

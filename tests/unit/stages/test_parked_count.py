@@ -8,7 +8,8 @@ from cdp_stream.config.topology import canonical, parse_topology
 from cdp_stream.model.change import Absorbed, Absorbs, ProfileChange, ProfileChanges, ProfileEvent, TopologyApplied
 from cdp_stream.model.ids import ProfileId
 from cdp_stream.pipeline import compile_topology
-from cdp_stream.stages.profiles import ProfileStage, ProfileStep, encode_changes
+from cdp_stream.stages.profile_shapes import ProfileStep, encode_changes
+from cdp_stream.stages.profiles import ProfileStage
 from cdp_stream.store.memory import MemoryStore
 
 TOPOLOGY = compile_topology(parse_topology({"space": "s", "sources": [{"name": "web", "topic": "events"}]}))

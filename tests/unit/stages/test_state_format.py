@@ -20,7 +20,7 @@ from cdp_stream.model.ports import Store
 from cdp_stream.stages import state_format
 from cdp_stream.stages.entries import Slice, SourceSlice, records_crc
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
-from cdp_stream.stages.profiles import ProfileBarrier
+from cdp_stream.stages.profile_shapes import ProfileBarrier
 from cdp_stream.stages.records import LEDGER, OutputRecord
 from cdp_stream.store.memory import MemoryStore
 from cdp_stream.stream.log import World

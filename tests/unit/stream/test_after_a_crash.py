@@ -17,7 +17,8 @@ from cdp_stream.errors import Fenced
 from cdp_stream.metrics import Metrics, ProfileMetrics
 from cdp_stream.model.change import ProfileEvent
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier, IdentityStage
-from cdp_stream.stages.profiles import Parked, ProfileBarrier, ProfileStage, ProfileStep
+from cdp_stream.stages.profile_shapes import Parked, ProfileBarrier, ProfileStep
+from cdp_stream.stages.profiles import ProfileStage
 from cdp_stream.stages.records import LEDGER, OutputRecord
 from cdp_stream.store.memory import MemoryStore
 from cdp_stream.stream.claim import claim

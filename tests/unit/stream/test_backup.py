@@ -16,7 +16,7 @@ import pytest
 from cdp_stream.errors import CdpStreamError, StateError, UsageError
 from cdp_stream.model.time import DAY_MS
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
-from cdp_stream.stages.profiles import ProfileBarrier
+from cdp_stream.stages.profile_shapes import ProfileBarrier
 from cdp_stream.stages.state_format import STATE_FORMAT
 from cdp_stream.store.rocks import RocksStore
 from cdp_stream.stream.backup import MANIFEST, back_up, read_manifest
