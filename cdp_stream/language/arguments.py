@@ -132,3 +132,8 @@ def number_of(token: Token) -> int | float:
 def unquoted(token: Token) -> str:
     """A text without its quotes and escapes."""
     return _ESCAPED.sub(r"\1", token[1:-1])
+
+
+def arguments_of(rest: list[Any]) -> list[Any]:
+    """What stands between a call's parentheses; `rest`: what the tree has after its name."""
+    return list(rest[0].children) if rest else []

@@ -12,6 +12,7 @@ from cdp_stream.config.fields import format_duration
 from cdp_stream.config.form import Form, given_in
 from cdp_stream.errors import Problem
 from cdp_stream.language.arguments import Refused, key_path
+from cdp_stream.language.events import MODE_MINIMUM, VALUE_TYPES
 from cdp_stream.language.nodes import (
     And,
     Between,
@@ -43,10 +44,8 @@ from cdp_stream.language.nodes import (
 from cdp_stream.language.parse import (
     COMPARATORS,
     DATE_TESTS,
-    MODE_MINIMUM,
     SPAN_TESTS,
     TEXT_TESTS,
-    VALUE_TYPES,
     definition_of,
 )
 from cdp_stream.language.values import date_of, measure

@@ -14,21 +14,21 @@ from msgspec.structs import replace
 from cdp_stream.errors import Problem
 from cdp_stream.language.arguments import (
     Refused,
+    arguments_of,
     date_argument,
     key_path,
     named_argument,
     no_argument,
     number_of,
     one_text,
-    positive_span,
     refuse_name,
     span_of,
     unquoted,
 )
+from cdp_stream.language.events import FILTERS, REDUCERS, Vector, filtered, reduced
 from cdp_stream.language.grammar import PARSER
 from cdp_stream.language.nodes import (
     And,
-    Between,
     Comparison,
     Condition,
     ContextRef,
@@ -44,23 +44,17 @@ from cdp_stream.language.nodes import (
     Operator,
     Or,
     PropertyRef,
-    Reducer,
     Reduction,
     Scalar,
-    Session,
     SpanOperator,
     SpanTest,
     TextOperator,
     TextTest,
     TraitRef,
-    ValueType,
-    Window,
-    Within,
     reductions_of,
     tests_of,
 )
 from cdp_stream.language.printer import format_node
-from cdp_stream.model.time import Duration
 
 PRIMARY_EXPRESSIONS_MAX: Final = 50
 """Comparisons in one definition, those inside `where()` counted."""
@@ -68,11 +62,6 @@ NESTING_MAX: Final = 100
 DEFINITION_LENGTH_MAX: Final = 10_000
 """Characters."""
 
-REDUCERS: Final[tuple[Reducer, ...]] = ("count", "sum", "avg", "min", "max", "first", "last", "mode", "unique")
-FILTERS: Final = ("where", "sources", "within", "between", "expires_after")
-MODE_MINIMUM: Final = 2
-"""How often a value must be seen to be the most frequent one, unless the definition says so."""
-MINIMUM_MAX: Final = 1_000_000
 COMPARATORS: Final[dict[str, Operator]] = {
     "equals": "=",
     "differs": "!=",
@@ -88,12 +77,6 @@ _TESTS: Final = (*COMPARATORS, *TEXT_TESTS, "one_of", "none_of", *DATE_TESTS, *S
 _OPERATORS: Final = tuple(COMPARATORS.values())
 _FUNCTIONS: Final = ("event", "trait", "property", "context")
 _SUPPORTED: Final = (*_FUNCTIONS, *FILTERS, *REDUCERS, *_TESTS)
-VALUE_TYPES: Final[dict[str, tuple[ValueType, ...]]] = {
-    "min": ("string", "number"),
-    "max": ("string", "number"),
-    "mode": ("string", "number", "array"),
-}
-
 UNSUPPORTED: Final = frozenset(["entity"])
 """Names of the documented language that are recognised and refused."""
 
@@ -109,16 +92,6 @@ _TERMINALS: Final = {
     "_OR": "OR",
     "$END": "the end",
 }
-
-
-class _Vector(Struct, frozen=True):
-    """`event('X').where(...)` that still waits for its reducer."""
-
-    event: str
-    where: tuple[Condition, ...] = ()
-    window: Window | None = None
-    within_parent: Duration | None = None
-    excluded: tuple[str, ...] = ()
 
 
 class _Place(Struct, frozen=True):
@@ -244,18 +217,14 @@ def _chain(node: Any, place: _Place) -> Node:
         node = node.children[0]
     value = _primary(node, place)
     for method in reversed(methods):
-        name, arguments = method.children[1], _arguments(method.children[2:])
+        name, arguments = method.children[1], arguments_of(method.children[2:])
         value = _method(value, name, arguments, place)
-    if isinstance(value, _Vector):
+    if isinstance(value, Vector):
         raise Refused(node, f"event({value.event!r}) alone is no value", "end it with a reducer, such as .count()")
     return value
 
 
-def _arguments(rest: list[Any]) -> list[Any]:
-    return list(rest[0].children) if rest else []
-
-
-def _primary(node: Any, place: _Place) -> Node | _Vector:
+def _primary(node: Any, place: _Place) -> Node | Vector:
     match node.data:
         case "number":
             return Literal(number_of(node.children[0]))
@@ -264,7 +233,7 @@ def _primary(node: Any, place: _Place) -> Node | _Vector:
         case "word":
             return _word(node.children[0])
         case "call":
-            return _call(node.children[0], _arguments(node.children[1:]), place)
+            return _call(node.children[0], arguments_of(node.children[1:]), place)
         case "array" | "duration" | "named" | "typed":
             raise Refused(node, "this cannot stand here; a value is expected")
         case _:
@@ -284,11 +253,11 @@ def _word(word: Token) -> Literal:
             raise Refused(word, f"unexpected word {str(word)!r}", hint)
 
 
-def _call(name: Token, arguments: list[Any], place: _Place) -> Scalar | _Vector:
+def _call(name: Token, arguments: list[Any], place: _Place) -> Scalar | Vector:
     if name not in _FUNCTIONS:
         _refuse(name, _FUNCTIONS)
     if name == "event":
-        return _Vector(one_text(name, arguments))
+        return Vector(one_text(name, arguments))
     if name == "trait":
         return TraitRef(key_path(name, one_text(name, arguments)))
     if not place.level:
@@ -303,8 +272,8 @@ def _call(name: Token, arguments: list[Any], place: _Place) -> Scalar | _Vector:
     return PropertyRef(key_path(name, one_text(name, [parent])), parent=True)
 
 
-def _method(value: Node | _Vector, name: Token, arguments: list[Any], place: _Place) -> Node | _Vector:
-    if isinstance(value, _Vector):
+def _method(value: Node | Vector, name: Token, arguments: list[Any], place: _Place) -> Node | Vector:
+    if isinstance(value, Vector):
         return _of_events(value, name, arguments, place)
     if name == "count" and isinstance(value, Reduction) and value.reducer == "unique" and not value.counted:
         no_argument(name, arguments)
@@ -322,11 +291,16 @@ def _counted(unique: Reduction) -> Reduction:
     return replace(unique, counted=True)
 
 
-def _of_events(vector: _Vector, name: Token, arguments: list[Any], place: _Place) -> Node | _Vector:
+def _of_events(vector: Vector, name: Token, arguments: list[Any], place: _Place) -> Node | Vector:
+    if name == "where":
+        if len(arguments) != 1:
+            raise Refused(name, f"where() takes one condition, not {len(arguments)}", "join them with AND")
+        condition = _condition(arguments[0], _Place(place.level + 1, place.depth))
+        return replace(vector, where=(*vector.where, *_flat(And, [condition])))
     if name in FILTERS:
-        return _filtered(vector, name, arguments, place)
+        return filtered(vector, name, arguments, inside_where=place.level > 0)
     if name in REDUCERS:
-        return _reduced(vector, name, arguments)
+        return reduced(vector, name, arguments)
     if name not in _TESTS:
         _refuse(name, (*FILTERS, *REDUCERS))
     raise Refused(name, f"{name}() needs a value", f"reduce the events first, such as .count().{name}(…)")
@@ -352,7 +326,7 @@ def _tested(value: Scalar, name: Token, arguments: list[Any], place: _Place) -> 
 def _options(name: Token, arguments: list[Any], place: _Place) -> tuple[Scalar, ...]:
     """The values of `contains('a', 'b')` or `one_of(['a', 'b'])`; texts where texts are looked into."""
     if len(arguments) == 1 and arguments[0].data == "array":
-        arguments = _arguments(arguments[0].children)
+        arguments = arguments_of(arguments[0].children)
     if not arguments:
         raise Refused(name, f"{name}() takes one value or more", f"{name}('…', '…')")
     options = tuple(_scalar(argument, place) for argument in arguments)
@@ -362,98 +336,6 @@ def _options(name: Token, arguments: list[Any], place: _Place) -> tuple[Scalar, 
         if isinstance(option, Reduction):
             raise Refused(argument, f"{name}() takes constants, trait() and property()")
     return options
-
-
-def _filtered(vector: _Vector, name: Token, arguments: list[Any], place: _Place) -> _Vector:
-    if name == "where":
-        if len(arguments) != 1:
-            raise Refused(name, f"where() takes one condition, not {len(arguments)}", "join them with AND")
-        condition = _condition(arguments[0], _Place(place.level + 1, place.depth))
-        return replace(vector, where=(*vector.where, *_flat(And, [condition])))
-    if name == "sources":
-        return replace(vector, excluded=tuple(sorted({*vector.excluded, *_excluded(name, arguments)})))
-    parent = named_argument(arguments, "parent")
-    if name == "within" and parent is not None:
-        if not place.level:
-            raise Refused(name, "within(parent: …) has a meaning only inside where()", "within(7 days)")
-        if vector.within_parent is not None:
-            raise Refused(name, "within(parent: …) is given twice")
-        return replace(vector, within_parent=positive_span(name, parent))
-    if vector.window is not None:
-        raise Refused(name, "the events have a time window already", "one of within(), between(), expires_after()")
-    return replace(vector, window=_window(name, arguments, place))
-
-
-def _excluded(name: Token, arguments: list[Any]) -> list[str]:
-    """`exclude: ['web', 'app']`: names of sources."""
-    listed = named_argument(arguments, "exclude")
-    names = [] if listed is None or listed.data != "array" else _arguments(listed.children)
-    if not names or any(one.data != "string" for one in names):
-        raise Refused(name, "sources() takes the names of sources to leave out", "sources(exclude: ['web'])")
-    return [one_text(name, [one]) for one in names]
-
-
-def _window(name: Token, arguments: list[Any], place: _Place) -> Window:
-    if name == "between":
-        if len(arguments) != 2:
-            raise Refused(
-                name, f"between() takes two lengths of time, not {len(arguments)}", "between(30 days, 90 days)"
-            )
-        near, far = span_of(name, arguments[0]), positive_span(name, arguments[1])
-        if near >= far:
-            raise Refused(arguments[1], "the second length of between() must be the longer one")
-        return Between(near, far)
-    if len(arguments) != 1:
-        raise Refused(name, f"{name}() takes one length of time, not {len(arguments)}", f"{name}(7 days)")
-    span = positive_span(name, arguments[0])
-    if name == "within":
-        return Within(span)
-    if place.level:
-        raise Refused(name, "expires_after() cannot stand inside where()", "within(parent: …)")
-    return Session(span)
-
-
-def _reduced(vector: _Vector, name: Token, arguments: list[Any]) -> Reduction:
-    where = None if not vector.where else vector.where[0] if len(vector.where) == 1 else And(vector.where)
-    reducer = cast("Reducer", str(name))
-    if reducer == "count":
-        no_argument(name, arguments, "filter with where() before it")
-        return Reduction(
-            vector.event, where, reducer, None, vector.window, vector.within_parent, excluded=vector.excluded
-        )
-    minimum: int | None = None
-    if reducer == "mode":
-        minimum = MODE_MINIMUM if len(arguments) < 2 else _minimum(arguments[1])
-        arguments = [*arguments[:1], *arguments[2:]]
-    if len(arguments) != 1:
-        raise Refused(name, f"{name}() takes one property, not {len(arguments)}", f"{name}(property('p'))")
-    argument, value_type = arguments[0], None
-    if argument.data == "typed":
-        value_type = _value_type(name, argument.children[1])
-        argument = argument.children[0]
-    at, inner = name, [argument]
-    if argument.data == "call" and argument.children[0] == "property":
-        at, inner = argument.children[0], _arguments(argument.children[1:])
-    path = key_path(at, one_text(at, inner))
-    return Reduction(
-        vector.event, where, reducer, path, vector.window, vector.within_parent, value_type, minimum,
-        excluded=vector.excluded,
-    )  # fmt: skip
-
-
-def _minimum(argument: Any) -> int:
-    number = number_of(argument.children[0]) if argument.data == "number" else None
-    if not isinstance(number, int) or not 1 <= number <= MINIMUM_MAX:
-        raise Refused(argument, "mode() takes a whole number above zero as the least frequency", "mode('p', 2)")
-    return number
-
-
-def _value_type(name: Token, word: Token) -> ValueType:
-    allowed = VALUE_TYPES.get(str(name), ())
-    if str(word) not in allowed:
-        hint = f"it knows: {', '.join(f'as {known}' for known in allowed)}" if allowed else None
-        raise Refused(word, f"{name}() cannot be taken 'as {word}'", hint)
-    return cast("ValueType", str(word))
 
 
 def _refuse(name: Token, allowed: tuple[str, ...]) -> NoReturn:

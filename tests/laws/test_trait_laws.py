@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdp_stream.language.parse import REDUCERS
+from cdp_stream.language.events import REDUCERS
 from cdp_stream.traits.algebra import TraitKind
 from cdp_stream.traits.kinds import KINDS, kind_of
 from cdp_stream.traits.kinds.rows import Candidates
