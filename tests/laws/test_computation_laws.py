@@ -202,6 +202,16 @@ def test_at_every_instant_profiles_are_as_the_slow_model_says(keys: list[str], s
             assert expected(people, name, declared, now) == actual
 
 
+def told_by_profile(driver: TopologyDriver) -> dict[str, list[Any]]:
+    """Trait and audience changes of each profile in order, but for when and where in the log they were told."""
+    rows: dict[str, list[Any]] = {}
+    for topic in ("trait_changes", "audience_changes"):
+        for row in driver.take(topic):
+            row.pop("now"), row.pop("seq")
+            rows.setdefault(f"{topic}/{row['profile_id']}", []).append(row)
+    return rows
+
+
 def topology_keys(declared: list[Computed]) -> set[str]:
     return {one.key for one in declared}
 
@@ -223,10 +233,5 @@ def test_outputs_do_not_depend_on_partitions_steps_or_when_time_is_told(
             if number:
                 driver.advance_to(now)
         driver.advance_to(START + 100 * HOUR)
-        rows: dict[str, list[Any]] = {}
-        for topic in ("trait_changes", "audience_changes"):
-            for row in driver.take(topic):
-                row.pop("now"), row.pop("seq")
-                rows.setdefault(f"{topic}/{row['profile_id']}", []).append(row)
-        told.append((rows, driver.profiles()))
+        told.append((told_by_profile(driver), driver.profiles()))
     assert told[0] == told[1]
