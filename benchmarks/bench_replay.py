@@ -8,7 +8,7 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from about import about, spread
 
@@ -31,10 +31,22 @@ STEP = 1_000
 PARTITIONS = 8
 
 
+class Rates(NamedTuple):
+    """What a run gave: the second figure changes less where others work on the machine."""
+
+    per_s: float
+    cpu_us_per_event: float
+
+    @classmethod
+    def since(cls, began: float, spent: float, events: int) -> Rates:
+        """From the clock and the thread's processor time at its beginning."""
+        return cls(events / (time.perf_counter() - began), (time.thread_time() - spent) / events * 1e6)
+
+
 def identity(
     topology: CompiledTopology, records: list[RawRecord], sizes: Counter[str] | None = None
-) -> tuple[float, str]:
-    """Events a second of the identity stage with its messages written, and a digest of what it put out.
+) -> tuple[Rates, str]:
+    """Rates of the identity stage with its messages written, and a digest of what it put out.
 
     `sizes`: is given the bytes of messages, outputs and state.
     """
@@ -58,7 +70,7 @@ def identity(
         stage.graph.committed()
 
     take(stage.decide(0, 0, first_topology(topology, 0), []))
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), time.thread_time()
     for number, start in enumerate(range(0, len(records), STEP), start=1):
         taken = records[start : start + STEP]
         first = taken[0].source
@@ -67,16 +79,16 @@ def identity(
         )
         clock = max(record.timestamp for record in taken)
         take(stage.decide(number, clock, Slice(clock, (part,)), taken))
-    return len(records) / (time.perf_counter() - began), digest.total(())
+    return Rates.since(began, spent, len(records)), digest.total(())
 
 
-def whole(topology: CompiledTopology, records: list[RawRecord]) -> tuple[float, str]:
-    """Events a second of the whole walk, and the digest of profiles and outputs."""
+def whole(topology: CompiledTopology, records: list[RawRecord]) -> tuple[Rates, str]:
+    """Rates of the whole walk, and the digest of profiles and outputs."""
     replay = Replay(topology, partitions=PARTITIONS, step_size=STEP)
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), time.thread_time()
     for _ in replay.run(records):
         pass
-    return len(records) / (time.perf_counter() - began), replay.total_digest()
+    return Rates.since(began, spent, len(records)), replay.total_digest()
 
 
 def main() -> None:
@@ -97,7 +109,11 @@ def main() -> None:
             gc.collect()
         outcomes = {outcome for _, outcome in found}
         assert len(outcomes) == 1, outcomes
-        result[name] = {**spread([round(rate) for rate, _ in found]), "outcome": outcomes.pop()}
+        result[name] = {
+            **spread([round(rates.per_s) for rates, _ in found]),
+            "cpu_us_per_event": spread([round(rates.cpu_us_per_event, 1) for rates, _ in found]),
+            "outcome": outcomes.pop(),
+        }
     sizes: Counter[str] = Counter()
     identity(compile_topology(plain), records, sizes)
     result["bytes_per_event"] = {name: round(size / len(records), 1) for name, size in sizes.items()}

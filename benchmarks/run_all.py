@@ -15,6 +15,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,11 +47,18 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(RUNS), default=[name for name in RUNS if name not in LARGEST])
     chosen = parser.parse_args().only
     REPORT.mkdir(exist_ok=True)
+    failed = []
     for name in chosen:
         print(f"{name} …", file=sys.stderr)
+        began = time.perf_counter()
         script, *arguments = RUNS[name]
-        done = subprocess.run([sys.executable, HERE / script, *arguments], stdout=subprocess.PIPE, check=True)
-        (REPORT / f"{name}.json").write_bytes(done.stdout)
+        done = subprocess.run([sys.executable, HERE / script, *arguments], stdout=subprocess.PIPE, check=False)
+        print(f"{name}: exit code {done.returncode} after {time.perf_counter() - began:.0f} s", file=sys.stderr)
+        # What did not end well leaves its former figures, and the others their chance.
+        if done.returncode:
+            failed.append(name)
+        else:
+            (REPORT / f"{name}.json").write_bytes(done.stdout)
     found: dict[str, Any] = {
         name: json.loads((REPORT / f"{name}.json").read_text()) for name in RUNS if (REPORT / f"{name}.json").exists()
     }
@@ -59,6 +67,8 @@ def main() -> None:
     for file, svg in plots(found).items():
         (REPORT / file).write_text(svg)
     print(table(found))
+    if failed:
+        sys.exit(f"not measured: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from pathlib import Path
 PORT = 17_076
 """Of stage identity; stage profiles has the next one."""
 _LINE = re.compile(r"(\w+)(?:\{([^}]*)\})? (\S+)$")
-_READY_WITHIN_S = 60.0
+_READY_WITHIN_S = 180.0
+"""Some seconds on a machine of its own; this long where others have it, too."""
 
 Page = Mapping[tuple[str, str], float]
 """Figures of a metrics page by name and labels."""
