@@ -34,7 +34,7 @@ from cdp_stream.pipeline import compile_topology
 from cdp_stream.stages.entries import Entry, Slice, SourceSlice, records_crc
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityStage
 from cdp_stream.stages.orders import first_topology
-from cdp_stream.stages.profiles import encode_changes
+from cdp_stream.stages.profile_shapes import encode_changes
 from cdp_stream.store.rocks import RocksStore
 
 STEP = 2_000
