@@ -13,7 +13,9 @@ from cdp_stream.model.ports import Store
 from cdp_stream.stream.log import Consumer, Log, ReadRecord
 from cdp_stream.stream.step import Positions
 
-_FETCH_MS = 500
+_FETCH_MS = 20
+"""How long to wait for records before asking whether the end is reached: what stands before it may be markers, and no
+records come then at all."""
 _RESTORE_CHUNK = 5_000
 _RESTORE_BYTES = 4 * 1024 * 1024
 """How much of a changelog one answer of the broker holds."""
@@ -35,17 +37,13 @@ async def read_to_end(
 async def _batches_to_end(
     consumer: Consumer, starts: Mapping[TopicPartition, int]
 ) -> AsyncIterator[tuple[TopicPartition, Sequence[ReadRecord]]]:
-    consumer.assign(list(starts))
-    earliest = await consumer.beginning_offsets(list(starts))
-    ends = await consumer.end_offsets(list(starts))
-    left = set()
-    for where, start in starts.items():
-        begin = max(start, earliest[where])
-        if begin < ends[where]:
-            consumer.seek(where, begin)
-            left.add(where)
-    for done in set(starts) - left:
-        consumer.pause(done)
+    # Asked before anything is assigned: an answer would wait behind the fetch under way.
+    earliest, ends = await consumer.beginning_offsets(list(starts)), await consumer.end_offsets(list(starts))
+    begins = {where: max(start, earliest[where]) for where, start in starts.items()}
+    left = {where for where, begin in begins.items() if begin < ends[where]}
+    consumer.assign(sorted(left))
+    for where in left:
+        consumer.seek(where, begins[where])
     while left:
         batches = await consumer.getmany(*left, timeout_ms=_FETCH_MS, max_records=_RESTORE_CHUNK)
         for where, records in batches.items():

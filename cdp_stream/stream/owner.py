@@ -100,8 +100,9 @@ class Owner:
     async def store_step(self, writes: Mapping[bytes, bytes | None], barrier: Barrier, encoded: bytes) -> None:
         """Changelog, then the store. Only after every output of the step is acknowledged."""
         changes = {**writes, BARRIER_KEY: encoded}
-        barrier.changelog = await self.writer.changelog(changes)
-        self.store.commit(changes)
+        with self.writer.step():
+            barrier.changelog = await self.writer.changelog(changes)
+            self.store.commit(changes)
 
     def state_bytes(self) -> int:
         """Size of the state's files; 0 if the store keeps none."""

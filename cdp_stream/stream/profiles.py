@@ -11,7 +11,7 @@ from functools import partial
 
 from aiokafka.structs import TopicPartition
 
-from cdp_stream.errors import Fenced, StartAgain
+from cdp_stream.errors import StartAgain
 from cdp_stream.metrics import ProfileMetrics
 from cdp_stream.stages.profile_shapes import ProfileStep
 from cdp_stream.stages.profiles import ProfileStage
@@ -48,7 +48,6 @@ class ProfileOwner:
         self._queue: asyncio.Queue[tuple[int, bytes, Callable[[], None]]] = asyncio.Queue(_QUEUE_MAX)
         self._missed = True
         self._one_step = asyncio.Lock()
-        self._failed = False
         self._changes = TopicPartition(names.of_role(PROFILE_CHANGES), partition)
         self._shipments = TopicPartition(names.of_role(SHIPMENTS), partition)
         self.stage: ProfileStage
@@ -168,22 +167,16 @@ class ProfileOwner:
         self._checked = version
 
     async def _steps(self, decide: Callable[[], ProfileStep | None]) -> None:
-        """Take the steps of one input, until it is done: it may ask for more than one step holds.
-
-        Where a step was decided and not stored, the stage in memory is ahead of the state, and nothing may follow on it:
-        whoever waits for the other input would go on before the failure ends this owner.
-        """
-        if self._failed:
-            raise Fenced("a step before this one could not be stored, which ends the claim")
-        self._failed, done = True, False
+        """Take the steps of one input, until it is done: it may ask for more than one step holds."""
+        done = False
         while not done:
             began = time.perf_counter()
-            step = decide()
-            if step is None:
-                break
-            await self._finish(step, began)
+            with self._owner.writer.step():
+                step = decide()
+                if step is None:
+                    break
+                await self._finish(step, began)
             done = step.done
-        self._failed = False
 
     async def _finish(self, step: ProfileStep, began: float) -> None:
         self._check_destinations()

@@ -24,6 +24,7 @@ from cdp_stream.stream.topics import TopicNames
 
 _FETCH_MS: Final = 200
 _RECORDS_MAX: Final = 5_000
+_FETCH_BYTES: Final = 2 * 1024 * 1024
 _AGAIN_S: Final = 5.0
 _LOOK_EVERY_S: Final = 1.0
 """How often a partition that was given up, or is held by another process on this folder, is tried."""
@@ -56,7 +57,7 @@ class Standbys:
     async def run(self) -> None:
         """Follow until cancelled. A broker that is away is waited for."""
         while True:
-            consumer = self._world.log.consumer()
+            consumer = self._world.log.consumer(bare=True, max_partition_fetch_bytes=_FETCH_BYTES)
             try:
                 await consumer.start()
                 await self._follow(consumer)
@@ -104,7 +105,7 @@ class Standbys:
             store = self._stores.get(where.partition)
             if store is None or self._changed or not records:
                 continue  # released while the answer was on its way: its owner has the store
-            changes = {bytes(record.key): None if record.value is None else bytes(record.value) for record in records}
+            changes: dict[bytes, bytes | None] = {record.key: record.value for record in records}
             store.commit({**changes, RESTORED_KEY: (records[-1].offset + 1).to_bytes(8, "big")})
             end = consumer.highwater(where)
             self._report(where.partition, 0 if end is None else max(0, end - records[-1].offset - 1))

@@ -8,7 +8,8 @@ leaves a state from which the same step is decided again, identically.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+import contextlib
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 
 from aiokafka.structs import TopicPartition
 
@@ -40,25 +41,40 @@ class StepWriter:
         self._sent = sent
         self._failed: BaseException | None = None
 
+    @contextlib.contextmanager
+    def step(self) -> Iterator[None]:
+        """A step from its decision until it is stored, or a part of that. Raises Fenced if one before has failed.
+
+        However it failed, or was given up: it stands in memory and not in the state, so nothing may follow on it. Whoever
+        waits for the other input, or has the next step under way, would go on before the failure ends the owner.
+        """
+        if self._failed is not None:
+            raise Fenced(f"a step before this one could not be stored, which ends the claim: {self._failed!r}")
+        try:
+            yield
+        except BaseException as error:
+            self._failed = self._failed or error
+            raise
+
     async def send(self, records: Sequence[OutputRecord], positions: Positions) -> list[int]:
         """Send and await all acknowledgements; enters the new positions. Returns each record's offset."""
-        self._require_sound()
         offsets = [-1] * len(records)
         by_partition: dict[TopicPartition, list[int]] = {}
-        for number, record in enumerate(records):
-            where = TopicPartition(self._names.of_role(record.topic), record.partition)
-            found = self._sent.pop((where, record.src), None) if self._sent else None
-            if found is None:
-                by_partition.setdefault(where, []).append(number)
-            else:
-                offsets[number] = found
-        try:
-            async with asyncio.TaskGroup() as group:
-                for where, numbers in by_partition.items():
-                    group.create_task(self._send_to(where, numbers, records, offsets, positions))
-        except* Exception as errors:  # noqa: BLE001 - any failed send ends the claim
-            first = self._failed = errors.exceptions[0]
-            raise Fenced(f"a send failed, which ends the claim: {first!r}") from first
+        with self.step():
+            for number, record in enumerate(records):
+                where = TopicPartition(self._names.of_role(record.topic), record.partition)
+                found = self._sent.pop((where, record.src), None) if self._sent else None
+                if found is None:
+                    by_partition.setdefault(where, []).append(number)
+                else:
+                    offsets[number] = found
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for where, numbers in by_partition.items():
+                        group.create_task(self._send_to(where, numbers, records, offsets, positions))
+            except* Exception as errors:  # noqa: BLE001 - any failed send ends the claim
+                first = errors.exceptions[0]
+                raise Fenced(f"a send failed, which ends the claim: {first!r}") from first
         return offsets
 
     async def _send_to(
@@ -95,13 +111,12 @@ class StepWriter:
 
     async def changelog(self, changes: Mapping[bytes, bytes | None]) -> int:
         """The step's state changes as one record batch, which the log takes whole or not at all. Returns the next offset."""
-        self._require_sound()
         batch: list[BatchRecord] = [(key, value, None) for key, value in changes.items()]
-        try:
-            taken = await (await self._writer.submit(self._changelog, batch))
-        except Exception as error:
-            self._failed = error
-            raise Fenced(f"the changelog was refused, which ends the claim: {error!r}") from error
+        with self.step():
+            try:
+                taken = await (await self._writer.submit(self._changelog, batch))
+            except Exception as error:
+                raise Fenced(f"the changelog was refused, which ends the claim: {error!r}") from error
         return int(taken.offset) + len(changes)
 
     async def append(self, where: TopicPartition, value: bytes) -> int:
@@ -111,8 +126,3 @@ class StepWriter:
         except Exception as error:
             raise Fenced(f"an append was refused, which ends the claim: {error!r}") from error
         return int(taken.offset)
-
-    def _require_sound(self) -> None:
-        """After a failed send nothing more goes out: the step that failed stands in memory, and must not be stored."""
-        if self._failed is not None:
-            raise Fenced(f"a send has failed before, which ended the claim: {self._failed!r}")

@@ -22,7 +22,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, Records
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from space import SOURCE_PARTITIONS, Space
-from torture.cluster import Node
+from torture.cluster import Cluster, Node
 
 from cdp_stream.errors import BrokerUnavailable
 from cdp_stream.stream.kafka_log import KafkaLog, wall_clock_ms
@@ -232,6 +232,54 @@ def test_the_broker_is_slow_to_acknowledge(broker: Broker, at_work: Running) -> 
         broker.node.thaw()
     space.done()
     assert space.stop(worker)[0] == 0, space.said()[-3000:]
+
+
+def test_leaders_change(tmp_path: Path) -> None:
+    """One of two nodes dies: the other leads everything, but has nobody to copy to until the first is back."""
+    try:
+        cluster = Cluster(tmp_path / "cluster")
+    except BrokerUnavailable as error:
+        pytest.skip(f"no Kafka from its jars: {error}")
+    with cluster:
+        space = Trouble(cluster.bootstrap, tmp_path, TOPOLOGY)
+        space.environ["CDP_STREAM_REPLICATION_FACTOR"] = "2"
+        space.admin(lambda admin: admin.create_topics([NewTopic(space.source, SOURCE_PARTITIONS, 2)]))
+        worker = space.start()
+        try:
+            space.send(100)
+            space.done()
+            space.ready()
+            before = _leaders(space)
+            assert set(before.values()) == {1, 2}
+            cluster.second.kill()
+            space.wait(lambda: set(_leaders(space).values()) == {1}, "another leader")
+            space.send(100)
+            time.sleep(3)
+            assert worker.poll() is None, space.said()[-3000:]
+            assert space.page("/healthz")[0] == 200
+            cluster.second.start()
+            space.send(100)
+            space.done()
+            space.ready()
+            sources = space.counts()[2]
+            assert len(sources) == len(set(sources))
+            assert space.stop(worker)[0] == 0, space.said()[-3000:]
+        finally:
+            space.end()
+
+
+def _leaders(space: Trouble) -> dict[tuple[str, int], int]:
+    """The leading node of every partition of the space's topics and sources."""
+
+    async def described(admin: AIOKafkaAdminClient) -> Any:
+        ours = [name for name in await admin.list_topics() if name.startswith(space.settings.topic_prefix)]
+        return await admin.describe_topics(ours)
+
+    return {
+        (topic["topic"], partition["partition"]): partition["leader"]
+        for topic in space.admin(described)
+        for partition in topic["partitions"]
+    }
 
 
 def test_a_source_is_missing(broker: Broker, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from random import Random
 from typing import cast
@@ -103,12 +103,48 @@ def test_nothing_is_decided_on_top_of_a_step_that_was_not_stored() -> None:
 
     async def scenario() -> None:
         owner = Unstored(Settings("none:1"), NAMES, 0, ProfileMetrics(Metrics()), cast("World", None))
+        owner._owner.writer = StepWriter(Writer(0), NAMES, TopicPartition("changelog", 0), {})
         for which in ("changes", "shipments"):
             with pytest.raises(Fenced):
                 await owner._steps(partial(decide, which))
 
     asyncio.run(scenario())
     assert decided == ["changes"]
+
+
+class Refusing(Writer):
+    async def submit(self, where: TopicPartition, records: Sequence[BatchRecord]) -> asyncio.Future[Taken]:
+        raise ConnectionError("refused")
+
+
+async def sends(writer: StepWriter) -> None:
+    await writer.send([output("profiles/0/9/0/0")], {})
+
+
+async def writes_its_changelog(writer: StepWriter) -> None:
+    await writer.changelog({b"key": b"value"})
+
+
+async def is_given_up(writer: StepWriter) -> None:
+    with writer.step():
+        raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("fails", [sends, writes_its_changelog, is_given_up])
+def test_nothing_follows_on_a_step_that_failed_however_it_failed(
+    fails: Callable[[StepWriter], Awaitable[None]],
+) -> None:
+    async def scenario() -> None:
+        broken = Refusing(0)
+        writer = StepWriter(broken, NAMES, TopicPartition("changelog", 0), {})
+        with pytest.raises((Fenced, asyncio.CancelledError)):
+            await fails(writer)
+        writer._writer = Writer(0)
+        for follows in (sends, writes_its_changelog, is_given_up):
+            with pytest.raises(Fenced, match="a step before this one could not be stored"):
+                await follows(writer)
+
+    asyncio.run(scenario())
 
 
 def test_a_claim_that_another_one_overtook_is_given_up() -> None:
