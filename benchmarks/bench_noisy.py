@@ -1,0 +1,181 @@
+"""What does one noisy profile cost the others? Their latency without it, and with it, in one run.
+
+Both stages work. The others, `--people` of them, send `identify` with a new trait value at a steady rate all along; in every
+second phase one more profile sends `--noisy` a second, into all source partitions. Measured is the time from handing a
+record of the others to the producer to reading the trait change that it made. Each phase begins with a warm-up. With
+`p99_ratio` of about 1 the noisy profile is nobody's business but its own.
+
+python benchmarks/bench_noisy.py --rate 1000 --noisy 10000 --seconds 10 --rounds 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import orjson
+from about import about
+from aiokafka import AIOKafkaConsumer
+from offering import offer
+from running import PORT, page, total, worker
+from workload import PARTITIONS, make_topic
+
+from cdp_stream.stream.broker import find_broker
+
+SPACE = "noisy"
+TOPOLOGY = {
+    "space": SPACE,
+    "sources": [{"name": "web", "topic": "events"}],
+    "partitions": PARTITIONS,
+    "audiences": [{"key": "frequent", "definition": "event('View').count() >= 3"}],
+}
+WARM_UP_S = 3.0
+SETTLED_S = 0.5
+NOISY = b'"n-'
+
+
+def identifies(people: int, first: int) -> Iterator[bytes]:
+    """The others: in turn, each time with another value."""
+    for number in count(first, PARTITIONS):
+        yield (
+            b'{"type":"identify","userId":"u-%d","messageId":"m-%d","traits":{"visits":%d}}'
+            % (number % people, number, number)
+        )
+
+
+def noise(first: int) -> Iterator[bytes]:
+    """The one profile."""
+    for number in count(first, PARTITIONS):
+        yield b'{"type":"identify","userId":"noisy","messageId":"n-%d","traits":{"visits":%d}}' % (number, number)
+
+
+class Watch:
+    """When the others' records were sent, and what they have come to."""
+
+    def __init__(self) -> None:
+        self.sent: dict[bytes, float] = {}
+        self.latencies: list[float] = []
+        self.all_told = asyncio.Event()
+
+    def note(self, line: bytes) -> None:
+        """A record of theirs is being sent."""
+        at = line.index(b'"m-') + 1
+        self.sent[line[at : line.index(b'"', at)]] = time.perf_counter()
+
+    async def read(self, consumer: AIOKafkaConsumer) -> None:
+        """Trait changes as they come."""
+        while True:
+            for records in (await consumer.getmany(timeout_ms=50)).values():
+                now = time.perf_counter()
+                for record in records:
+                    if NOISY not in record.value:
+                        sent = self.sent.pop(orjson.loads(record.value)["message_id"].encode(), None)
+                        if sent is not None:
+                            self.latencies.append((now - sent) * 1000)
+            if not self.sent:
+                self.all_told.set()
+
+
+def summed_up(latencies: list[float]) -> dict[str, float]:
+    ordered = sorted(latencies)
+    return {name: round(ordered[int(len(ordered) * share)], 1) for name, share in SHARES}
+
+
+SHARES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+
+
+async def measure(bootstrap: str, prefix: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    watch = Watch()
+    consumer = AIOKafkaConsumer(f"{prefix}{SPACE}.trait-changes", bootstrap_servers=bootstrap)
+    await consumer.start()
+    reading = asyncio.create_task(watch.read(consumer))
+    theirs = [identifies(options.people, partition) for partition in range(PARTITIONS)]
+    its = [noise(partition) for partition in range(PARTITIONS)]
+    topic = prefix + "events"
+    try:
+        return [
+            await _phase(bootstrap, topic, watch, (theirs, its), (options.rate, noisy), options.seconds)
+            for noisy in (0, options.noisy) * options.rounds
+        ]
+    finally:
+        reading.cancel()
+        await consumer.stop()
+
+
+async def _phase(
+    bootstrap: str,
+    topic: str,
+    watch: Watch,
+    lines: tuple[list[Iterator[bytes]], list[Iterator[bytes]]],
+    rates: tuple[int, int],
+    seconds: float,
+) -> dict[str, Any]:
+    offering = [offer(bootstrap, topic, list(lines[0]), rates[0], WARM_UP_S + seconds, sent=watch.note)]
+    if rates[1]:
+        offering.append(offer(bootstrap, topic, list(lines[1]), rates[1], WARM_UP_S + seconds, sent=lambda _line: None))
+    under_way = asyncio.gather(*offering)
+    await asyncio.sleep(WARM_UP_S)
+    watch.latencies.clear()
+    before = await asyncio.to_thread(page, PORT)
+    began = time.perf_counter()
+    held = await under_way
+    passed, after = time.perf_counter() - began, await asyncio.to_thread(page, PORT)
+    await asyncio.sleep(SETTLED_S)
+    behind = len(watch.sent)
+    latencies = list(watch.latencies)
+    # Nothing of this phase may weigh on the next one.
+    watch.all_told.clear()
+    if watch.sent:
+        await watch.all_told.wait()
+    decided = (total(after, "cdp_events_total") - total(before, "cdp_events_total")) / passed
+    return {
+        "noisy_per_s": rates[1],
+        "sent_per_s": [round(one) for one in held],
+        "decided_per_s": round(decided),
+        "measured": len(latencies),
+        "not_told_yet": behind,
+        **summed_up(latencies),
+    }
+
+
+def run(bootstrap: str, options: argparse.Namespace) -> dict[str, Any]:
+    prefix = f"bench-{secrets.token_hex(3)}."
+    asyncio.run(make_topic(bootstrap, prefix + "events", PARTITIONS))
+    with tempfile.TemporaryDirectory() as folder:
+        topology = Path(folder) / "topology.yaml"
+        topology.write_text(json.dumps(TOPOLOGY))
+        state = Path(folder) / "state"
+        with (
+            worker(bootstrap, prefix, topology, state, "profiles"),
+            worker(bootstrap, prefix, topology, state, "identity"),
+        ):
+            phases = asyncio.run(measure(bootstrap, prefix, options))
+    quiet = [one["p99"] for one in phases if not one["noisy_per_s"]]
+    noisy = [one["p99"] for one in phases if one["noisy_per_s"]]
+    return {"phases": phases, "p99_ratio": round(sum(noisy) / sum(quiet), 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rate", type=int, default=1_000, help="of the others together, a second")
+    parser.add_argument("--noisy", type=int, default=10_000, help="of the noisy profile, a second")
+    parser.add_argument("--people", type=int, default=2_000)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--rounds", type=int, default=2)
+    options = parser.parse_args()
+    with find_broker() as broker:
+        result: dict[str, Any] = about(broker.how)
+        result |= run(broker.bootstrap, options)
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
