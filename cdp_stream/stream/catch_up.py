@@ -107,10 +107,12 @@ async def require_input(log: Log, where: TopicPartition, next_offset: int) -> No
         )
 
 
-async def restore(log: Log, store: Store, changelog: TopicPartition, barrier_position: int) -> int:
+async def restore(
+    log: Log, store: Store, changelog: TopicPartition, barrier_position: int, told: Callable[[int], object] = int
+) -> int:
     """Bring the store up to the changelog's end; returns the next offset. A no-op when it is there already.
 
-    `barrier_position`: up to where the stored barrier knows the changelog. A restore that was interrupted goes on where
+    `barrier_position`: up to where the stored barrier knows the changelog. `told`: hears how many per cent are done. A restore that was interrupted goes on where
     it was: until it is complete the store is of no use, and nobody reads it. Raises LogContradiction when the changelog
     is shorter than what was stored.
     """
@@ -135,6 +137,7 @@ async def restore(log: Log, store: Store, changelog: TopicPartition, barrier_pos
             if len(pending) >= _RESTORE_CHUNK:
                 store.commit({**pending, RESTORED_KEY: position.to_bytes(8, "big")})
                 pending = {}
+                told(100 * (position - start) // (end - start))
                 if loop.time() - said >= _SAY_EVERY_S:
                     said = loop.time()
                     _say(changelog, position - start, end - start, said - began)

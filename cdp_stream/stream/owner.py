@@ -66,8 +66,11 @@ class Owner:
         self.store = self._world.open_store(folder)
         self.phase = "restoring"
         start = changelog_position(self.store, self.stage_name)
-        self._restored = await restore(self._world.log, self.store, self.changelog, start)
+        self._restored = await restore(self._world.log, self.store, self.changelog, start, self._restoring)
         return self.store
+
+    def _restoring(self, percent: int) -> None:
+        self.phase = f"restoring, {percent} %"
 
     async def catch_up(self, barrier: Barrier, is_done: Callable[[str], bool]) -> None:
         """Find what of our outputs the log holds beyond the restored state; from here on steps may be sent.

@@ -35,7 +35,7 @@ class PartitionOwner(Protocol):
 
     @property
     def phase(self) -> str:
-        """What it is doing: `claiming`, `restoring`, `catching up`, `ready`."""
+        """What it is doing: `claiming`, `restoring`, `restoring, 40 %`, `catching up`, `ready`."""
 
     def offer(self, offset: int, timestamp: int, value: bytes, done: Callable[[], None]) -> None:
         """A message of the partition; `done` is called when it is stored."""

@@ -102,6 +102,14 @@ def test_an_interrupted_restore_goes_on_and_ends_as_one_that_was_not(monkeypatch
     assert store.get(RESTORED_KEY) is None
 
 
+def test_a_restore_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catch_up, "_RESTORE_CHUNK", 10)
+    told: list[int] = []
+    asyncio.run(restore(changelog(200), MemoryStore(), CHANGELOG, 0, told.append))  # type: ignore[arg-type]
+    assert told == sorted(set(told))
+    assert 0 < told[0] < 50 < told[-1] <= 100
+
+
 def test_a_store_that_is_up_to_date_reads_nothing() -> None:
     log, store = changelog(20), MemoryStore()
     assert 21 == bring_up(log, store, 21)
