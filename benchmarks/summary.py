@@ -36,6 +36,8 @@ TARGETS: Final[dict[str, tuple[str, float]]] = {
     "store_missing_us": ("µs", 0),
 }
 """Unit and target on two cores with broker and generator on the same machine; a target of 0: told without one."""
+IDLE_LOAD: Final = 1.0
+"""A load average above it was made by others: each benchmark reads it before it begins."""
 _AT_LEAST: Final = ("1/s", "share")
 
 
@@ -96,8 +98,12 @@ def _one(value: float) -> Spread:
 
 
 def summary(found: Found) -> dict[str, Any]:
-    """Value, unit, target, whether it is met, and the ratio to each peer; a rate that was not held meets none."""
+    """Value, unit, target, whether it is met, the ratio to each peer, and the load that others put on the machine.
+
+    A rate that was not held meets no target.
+    """
     rows: dict[str, Any] = {}
+    loads = {name: one["load_average_before"] for key, one in found.items() for name, _ in values({key: one})}
     for name, of_runs in values(found):
         if name not in TARGETS:
             continue
@@ -109,6 +115,8 @@ def summary(found: Found) -> dict[str, Any]:
         if target:
             met = value is not None and (value >= target if unit in _AT_LEAST else value <= target)
             row |= {"target": target, "met": met}
+        # The share is of two benchmarks, the drain and its limit.
+        row["load_average_before"] = loads.get(name, loads.get("drain_per_s"))
         rows[name] = {**row, "ratio": _ratios(found) if name == "drain_per_s" else {}}
     return {name: rows[name] for name in TARGETS if name in rows}
 
@@ -120,12 +128,14 @@ def _ratios(found: Found) -> dict[str, float]:
 
 def table(found: Found) -> str:
     """The summary, the peers and how each was measured, in Markdown."""
-    text = [
-        "# Benchmarks",
-        "",
-        "| figure | value | lowest to highest | unit | target | met |",
-        "|---|---|---|---|---|---|",
-    ]
+    text = ["# Benchmarks", ""]
+    load = max((one["load_average_before"] for one in found.values()), default=0)
+    if load > IDLE_LOAD:
+        text += [
+            f"Taken beside other work, load average up to {load:g}: rates are lower bounds, latencies upper ones.",
+            "",
+        ]
+    text += ["| figure | value | lowest to highest | unit | target | met |", "|---|---|---|---|---|---|"]
     for name, row in summary(found).items():
         value = "rate not held" if row["value"] is None else _shown(row["value"])
         between = f"{_shown(row['min'])} to {_shown(row['max'])}" if "min" in row else "–"
