@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from about import about
 from outcome import graph_hash
 from workload import PARTITIONS, drop, produce, typical
 
-from cdp_stream.model.graph import GraphProfile
 from cdp_stream.stages.graph import GraphDraft
 from cdp_stream.store.rocks import RocksStore
 from cdp_stream.stream.broker import find_broker
@@ -35,7 +34,7 @@ LOOK_S = (0.03, 1.0)
 """How often the worker is asked how far it is: seldom, as each answer costs it some milliseconds, and often at the end."""
 
 
-Hashed = Callable[[Iterable[GraphProfile]], tuple[str, int]]
+Hashed = Callable[[GraphDraft], tuple[str, int]]
 """A hash of what a run came to, and how many profiles there are."""
 
 
@@ -98,7 +97,7 @@ def run(
             worker.send_signal(signal.SIGTERM)
             worker.wait()
         store = RocksStore(state / f"{prefix}drain" / "identity-0", read_only=True)
-        outcome, profiles = hashed(GraphDraft(store, (), 0).all_profiles())
+        outcome, profiles = hashed(GraphDraft(store))
         store.close()
     asyncio.run(drop(bootstrap, prefix))
     return {**figures, "profiles": profiles, "outcome": outcome}

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ from peers.job import outcome
 from workload import drop, make_topic, produce, typical
 
 from cdp_stream.config.fields import BUILT_IN_IDENTIFIER_TYPES
-from cdp_stream.model.graph import GraphProfile
+from cdp_stream.stages.graph import GraphDraft
 from cdp_stream.stream.broker import find_broker
 
 HERE = Path(__file__).parent
@@ -195,9 +195,9 @@ def run_peer(peer: Peer, python: str, bootstrap: str, lines: list[list[bytes]]) 
     return result
 
 
-def together(profiles: Iterable[GraphProfile]) -> tuple[str, int]:
+def together(graph: GraphDraft) -> tuple[str, int]:
     """The plain job's hash of our profiles, and how many there are."""
-    users = [profile for profile in profiles if profile.collection == "users"]
+    users = [profile for profile in graph.all_profiles() if profile.collection == "users"]
     named = ((f"{mapping.type}:{mapping.value}", profile.id) for profile in users for mapping in profile.mappings)
     return outcome(named), len(users)
 

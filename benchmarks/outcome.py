@@ -8,16 +8,15 @@ from pathlib import Path
 
 import msgspec
 
-from cdp_stream.model.graph import GraphProfile
 from cdp_stream.model.profile import ProfileState
 from cdp_stream.stages.graph import GraphDraft
 from cdp_stream.stages.profile_states import ProfileDraft
 from cdp_stream.store.rocks import RocksStore
 
 
-def graph_hash(profiles: Iterable[GraphProfile]) -> tuple[str, int]:
+def graph_hash(graph: GraphDraft) -> tuple[str, int]:
     """Of every profile: its identifiers with their times and messages, what it absorbed, who it is linked to."""
-    every = {profile.id: profile for profile in profiles}
+    every = {profile.id: profile for profile in graph.all_profiles()}
     names = {id_: min((m.type, m.value) for m in profile.mappings) for id_, profile in every.items()}
     rows = sorted(
         (
@@ -27,7 +26,7 @@ def graph_hash(profiles: Iterable[GraphProfile]) -> tuple[str, int]:
             [msgspec.to_builtins(mapping) for mapping in profile.mappings],
             profile.merges,
             len(profile.absorbed),
-            [names[link] for link in profile.links],
+            sorted(names[link] for link in graph.links(profile.id)),
         )
         for profile in every.values()
     )
@@ -52,7 +51,7 @@ def stored_graph(folder: Path) -> tuple[str, int]:
     """`graph_hash` of the state of stage identity that lies in this folder."""
     store = RocksStore(folder, read_only=True)
     try:
-        return graph_hash(GraphDraft(store, (), 0).all_profiles())
+        return graph_hash(GraphDraft(store))
     finally:
         store.close()
 

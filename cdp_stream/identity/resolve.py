@@ -22,6 +22,7 @@ from cdp_stream.model.graph import (
     GraphProfile,
     GraphState,
     IdentityOutcome,
+    Link,
     Mapping,
     Resolution,
 )
@@ -31,6 +32,9 @@ NO_IDENTIFIERS: Final = "No matching identifiers on event"
 BLOCKED: Final = "ID value blocked"
 MERGE_CAP: Final = "Profile merge limit exceeded"
 MAPPING_CAP: Final = "Identifier mapping limit exceeded"
+LINK_CAP: Final = "Account link limit exceeded"
+LINKS_MOVED_MAX: Final = 5_000
+"""How many accounts, or users, a profile may have that is to be absorbed: they all move in one step."""
 
 
 def resolve_event(event: Event, state: GraphState, rules: IdentityRules) -> IdentityOutcome:
@@ -110,6 +114,10 @@ class _Walk:
         self.profiles: dict[ProfileId, GraphProfile] = {}
         self.owners: list[tuple[Collection, ExternalId, ProfileId]] = []
         self.redirects: list[tuple[ProfileId, ProfileId]] = []
+        self.absorbed: dict[ProfileId, ProfileId] = {}
+        """Absorbed by this event, and by whom."""
+        self.links_lost: list[Link] = []
+        """An absorbed profile and who it was linked with."""
         self.decisions: list[Decision] = []
         self.created = 0
 
@@ -199,6 +207,8 @@ class _Walk:
             violation = MERGE_CAP
         elif sum(len(profile.mappings) for profile in matched) + len(new) > self.rules.mappings_max:
             violation = MAPPING_CAP
+        elif any(len(self.state.links(other.id, LINKS_MOVED_MAX + 1)) > LINKS_MOVED_MAX for other in others):
+            violation = LINK_CAP
         if violation is not None:
             # No merge, not even a partial one: the event goes to the owner of its most trusted id.
             owner = owners[_ranked(known, self.ranks)[0]]
@@ -219,22 +229,20 @@ class _Walk:
         self.owners.extend((collection, ExternalId(m.type, m.value), survivor.id) for m in other.mappings)
         gone = (other.id, *other.absorbed)
         self.redirects.extend((absorbed, survivor.id) for absorbed in gone)
-        for link in other.links:
-            linked = self.profile(link)
-            links = tuple(dict.fromkeys(survivor.id if known == other.id else known for known in linked.links))
-            self.profiles[link] = replace(linked, links=links)
+        self.absorbed[other.id] = survivor.id
+        self.links_lost.extend((other.id, link) for link in self.state.links(other.id))
         self.profiles.pop(other.id, None)
         return replace(
             survivor,
             mappings=survivor.mappings + other.mappings,
             absorbed=survivor.absorbed + gone,
-            links=tuple(dict.fromkeys(survivor.links + other.links)),
         )
 
     def outcome(self, user: Resolution | None, account: Resolution | None, found: Extraction) -> IdentityOutcome:
         """Link user and account, and put everything together."""
+        linked = self._moved_links()
         if user is not None and account is not None:
-            user, account = self._link(user, account)
+            linked += self._link(user.profile, account.profile, linked)
         if user is None and account is None:
             self._decide("no_identifiers", None, violation=NO_IDENTIFIERS)
         types = tuple(Decision("type_registered", identifiers=(ExternalId(type_, ""),)) for type_ in found.registered)
@@ -244,18 +252,27 @@ class _Walk:
             profiles=tuple(self.profiles.values()),
             owners=tuple(self.owners),
             redirects=tuple(self.redirects),
+            unlinked=tuple(self.links_lost),
+            linked=tuple(linked),
             registered=found.registered,
             created_count=self.created,
             decisions=(*types, *self.decisions),
         )
 
-    def _link(self, user: Resolution, account: Resolution) -> tuple[Resolution, Resolution]:
-        """Both know each other, once. Either may have got new links since it was resolved."""
-        person, company = self.profile(user.profile.id), self.profile(account.profile.id)
-        if company.id not in person.links:
-            person = replace(person, links=(*person.links, company.id))
-            company = replace(company, links=(*company.links, person.id))
-            self.profiles[person.id], self.profiles[company.id] = person, company
-            group = tuple(ExternalId(m.type, m.value) for m in company.mappings if m.type == "group_id")
-            self._decide("account_linked", person, identifiers=group)
-        return replace(user, profile=person), replace(account, profile=company)
+    def _moved_links(self) -> list[Link]:
+        """Links of absorbed profiles as they are once this event's merges are done, unless there is such a one already."""
+        moved: dict[frozenset[ProfileId], Link] = {}
+        for one, other in self.links_lost:
+            link = self.absorbed.get(one, one), self.absorbed.get(other, other)
+            if not self.state.is_linked(*link):
+                moved.setdefault(frozenset(link), link)
+        return list(moved.values())
+
+    def _link(self, person: GraphProfile, company: GraphProfile, moved: Sequence[Link]) -> list[Link]:
+        """User and account come to know each other, unless they do already or by a link that moved."""
+        link = person.id, company.id
+        if self.state.is_linked(*link) or link in moved or link[::-1] in moved:
+            return []
+        group = tuple(ExternalId(m.type, m.value) for m in company.mappings if m.type == "group_id")
+        self._decide("account_linked", person, identifiers=group)
+        return [link]

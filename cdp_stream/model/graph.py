@@ -31,8 +31,13 @@ class GraphProfile(Struct, frozen=True, array_like=True):
     merges: int = 0
     absorbed: tuple[ProfileId, ...] = ()
     """Every profile it has absorbed, also indirectly, in the order they came in."""
-    links: tuple[ProfileId, ...] = ()
-    """Profiles of the other collection: accounts of a user, users of an account; in order of linking."""
+    old_links: tuple[ProfileId, ...] = ()
+    """Links of a state before format 3, as they were then. All others have keys of their own: an account has any number
+    of users, and must not be written anew for each."""
+
+
+Link = tuple[ProfileId, ProfileId]
+"""A user and an account that know each other; which of the two comes first does not matter."""
 
 
 class GraphState(Protocol):
@@ -43,6 +48,14 @@ class GraphState(Protocol):
 
     def profile(self, profile_id: ProfileId) -> GraphProfile:
         """The profile of that id. Raises KeyError if there is none."""
+
+    def is_linked(self, one: ProfileId, other: ProfileId) -> bool:
+        """Do this user and this account know each other?"""
+
+    def links(self, profile_id: ProfileId, at_most: int | None = None) -> tuple[ProfileId, ...]:
+        """Who of the other collection this one knows, in the order in which they came to: a user's accounts, an account's
+        users. `at_most`: some of them, when only their number matters.
+        """
 
     @property
     def registered_types(self) -> tuple[str, ...]:
@@ -101,11 +114,14 @@ class IdentityOutcome(Struct, frozen=True):
     user: Resolution | None = None
     account: Resolution | None = None
     profiles: tuple[GraphProfile, ...] = ()
-    """Profiles to store, in their new form (resolved ones, and those whose links moved); each id once."""
+    """Profiles to store, in their new form; each id once."""
     owners: tuple[tuple[Collection, ExternalId, ProfileId], ...] = ()
     """External ids and their new owner."""
     redirects: tuple[tuple[ProfileId, ProfileId], ...] = ()
     """Absorbed profile and who it is now; also for profiles absorbed by it earlier."""
+    unlinked: tuple[Link, ...] = ()
+    """Links of absorbed profiles. They go before those of `linked` come."""
+    linked: tuple[Link, ...] = ()
     registered: tuple[str, ...] = ()
     """Identifier types seen for the first time."""
     created_count: int = 0

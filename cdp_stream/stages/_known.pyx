@@ -924,7 +924,7 @@ cdef class KnownEvents:
                 profile.mappings + mapped,
                 profile.merges,
                 profile.absorbed,
-                profile.links,
+                profile.old_links,
             )
         self._graph.link(linked, new, created)
         self._rows(profile_id, new, created, demoted, source, wire, record, now, time)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
 
-from cdp_stream.model.graph import GraphProfile, IdentityOutcome
+from cdp_stream.model.graph import GraphProfile, IdentityOutcome, Link
 from cdp_stream.model.ids import ACCOUNTS, USERS, Collection, ExternalId, ProfileId
 from cdp_stream.model.ports import Store
 from cdp_stream.model.time import HOUR_MS, Duration, Instant
@@ -17,6 +18,7 @@ from cdp_stream.model.time import HOUR_MS, Duration, Instant
 _OWNER: Final = {USERS: b"ou", ACCOUNTS: b"oa"}
 _PROFILE: Final = b"p"
 _REDIRECT: Final = b"r"
+_LINK: Final = b"l"
 _MARK: Final = b"m"
 _MARKS_OF_HOUR: Final = b"x"
 _MARK_BYTES: Final = 16
@@ -33,6 +35,11 @@ def owner_key(collection: Collection, external_id: ExternalId) -> bytes:
     return b"%s%s\0%s" % (_OWNER[collection], external_id[0].encode(), external_id[1].encode())
 
 
+def link_key(one: ProfileId, other: ProfileId) -> bytes:
+    """Where it stands that a profile is linked with another one, and as which of all links: a key for each end."""
+    return b"%s%s\0%s" % (_LINK, one.encode(), other.encode())
+
+
 class GraphDraft:
     """`GraphState` over a store plus the step's changes so far; `take_writes` hands them over for the commit.
 
@@ -40,15 +47,23 @@ class GraphDraft:
     were handed over. Caches are written through at once: a step that fails takes the whole draft down with it.
     """
 
-    def __init__(self, store: Store, registered: Iterable[str], profiles_count: int) -> None:
+    def __init__(
+        self, store: Store, registered: Iterable[str] = (), profiles_count: int = 0, links_count: int = 0
+    ) -> None:
+        """The last three as the barrier says; without them it is for reading only."""
         self._store = store
         self._owners: dict[Collection, dict[ExternalId, ProfileId]] = {USERS: {}, ACCOUNTS: {}}
         self._profiles: dict[ProfileId, GraphProfile] = {}
         self._writes: dict[bytes, bytes | None] = {}
         self._marks: list[bytes] = []
         self._uncommitted: deque[dict[bytes, bytes | None]] = deque()
+        self._links: dict[ProfileId, dict[ProfileId, int | None]] = {}
+        self._uncommitted_links: deque[dict[ProfileId, dict[ProfileId, int | None]]] = deque()
+        """Links that are written and not committed: of a profile, with whom, and their number; None: gone."""
         self.registered_types: tuple[str, ...] = tuple(registered)
         self.profiles_count = profiles_count
+        self.links_count = links_count
+        """How many links were ever made; the next one's number."""
 
     @property
     def known_users(self) -> dict[ExternalId, ProfileId]:
@@ -82,6 +97,33 @@ class GraphDraft:
         raw = self._read(_REDIRECT + profile_id.encode())
         return None if raw is None else ProfileId(raw.decode())
 
+    def is_linked(self, one: ProfileId, other: ProfileId) -> bool:
+        """Do this user and this account know each other?"""
+        return self._read(link_key(one, other)) is not None or other in self._old_links(one)
+
+    def links(self, profile_id: ProfileId, at_most: int | None = None) -> tuple[ProfileId, ...]:
+        """Who a profile is linked with, in the order in which they came to know each other."""
+        layers = [layer[profile_id] for layer in (*self._uncommitted_links, self._links) if profile_id in layer]
+        # As many more as may have gone since.
+        asked = None if at_most is None else at_most + sum(map(len, layers))
+        prefix = link_key(profile_id, ProfileId(""))
+        found: dict[ProfileId, int | None] = dict.fromkeys(self._old_links(profile_id), -1)
+        for key, raw in islice(self._store.scan(prefix), asked):
+            found[ProfileId(key[len(prefix) :].decode())] = int.from_bytes(raw, "big")
+        for layer in layers:
+            found.update(layer)
+        numbers = {other: number for other, number in found.items() if number is not None}
+        return tuple(sorted(numbers, key=numbers.__getitem__)[:at_most])
+
+    def _old_links(self, profile_id: ProfileId) -> tuple[ProfileId, ...]:
+        """Links from before format 3; whoever was absorbed since is meant as who it is now."""
+        profile = self._profiles.get(profile_id)
+        if profile is None:
+            raw = self._read(_PROFILE + profile_id.encode())
+            # A profile that the event in hand creates is not here yet.
+            profile = None if raw is None else _decode_profile(raw)
+        return () if profile is None else tuple(self.redirect(link) or link for link in profile.old_links)
+
     def all_profiles(self) -> Iterator[GraphProfile]:
         """Every profile that was committed, by id; absorbed ones are not among them."""
         for _, raw in self._store.scan(_PROFILE):
@@ -100,9 +142,20 @@ class GraphDraft:
             self._profiles.pop(absorbed, None)
             writes[_PROFILE + absorbed.encode()] = None
             writes[_REDIRECT + absorbed.encode()] = survivor.encode()
+        for link in outcome.unlinked:
+            self._put_link(link, None)
+        for link in outcome.linked:
+            self._put_link(link, self.links_count)
+            self.links_count += 1
         self.profiles_count += outcome.created_count
         if outcome.registered:
             self.registered_types = tuple(sorted({*self.registered_types, *outcome.registered}))
+
+    def _put_link(self, link: Link, number: int | None) -> None:
+        raw = None if number is None else number.to_bytes(8, "big")
+        for one, other in (link, link[::-1]):
+            self._writes[link_key(one, other)] = raw
+            self._links.setdefault(one, {})[other] = number
 
     def link(self, profile: GraphProfile, new: Iterable[ExternalId], created: bool) -> None:
         """Take over a user's profile with ids that are new to the graph, as `apply` does with such an outcome."""
@@ -147,12 +200,14 @@ class GraphDraft:
             )
         self._expire_marks(writes, now - horizon)
         self._uncommitted.append(writes)
-        self._writes, self._marks = {}, []
+        self._uncommitted_links.append(self._links)
+        self._writes, self._marks, self._links = {}, [], {}
         return writes
 
     def committed(self) -> None:
         """The oldest changes that were handed over stand in the store; caches are held to their bounds."""
         self._uncommitted.popleft()
+        self._uncommitted_links.popleft()
         caches: list[dict[Any, Any]] = [*self._owners.values(), self._profiles]
         for cache in caches:
             if len(cache) > CACHE_ENTRIES_MAX:

@@ -64,6 +64,8 @@ class IdentityBarrier(Struct, kw_only=True):
     entry_hash: str = ""
     sources: dict[str, dict[int, SourcePosition]] = field(default_factory=dict)
     profiles_count: int = 0
+    links_count: int = 0
+    """How many links between users and accounts were ever made."""
     registered: list[str] = field(default_factory=list)
     now: Instant = 0
     topology_version: str | None = None
@@ -121,7 +123,7 @@ class IdentityStage:
         self.barrier = decode_barrier(store.get(BARRIER_KEY), IdentityBarrier)
         if not self.barrier.previous:
             self.barrier.previous = [-1] * partitions
-        self.graph = GraphDraft(store, self.barrier.registered, self.barrier.profiles_count)
+        self.graph = GraphDraft(store, self.barrier.registered, self.barrier.profiles_count, self.barrier.links_count)
         self.topology: CompiledTopology | None = None
         if self.barrier.topology_version is not None:
             self.put_in_force(load_topology_version(store, self.barrier.topology_version))
@@ -260,7 +262,7 @@ class Work:
         if event.time > now:
             event = msgspec.structs.replace(event, time=now)
         outcome = resolve_event(event, self.stage.graph, topology)
-        if outcome.profiles or outcome.registered:
+        if outcome.profiles or outcome.linked or outcome.registered:
             self.stage.graph.apply(outcome)
         for decision in outcome.decisions:
             self._decision(number, decision, event)
@@ -336,6 +338,7 @@ class Work:
         writes = self.stage.graph.take_writes(self.offset, barrier.now, horizon)
         writes.update(self.extra)
         barrier.profiles_count = self.stage.graph.profiles_count
+        barrier.links_count = self.stage.graph.links_count
         barrier.registered = list(self.stage.graph.registered_types)
         sources = {topic: dict(positions) for topic, positions in barrier.sources.items()}
         return IdentityStep(

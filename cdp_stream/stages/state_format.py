@@ -15,13 +15,14 @@ import msgspec
 
 from cdp_stream.errors import StateError
 
-STATE_FORMAT: Final = 2
+STATE_FORMAT: Final = 3
 """0 had no numbers in its barriers. 0 and 1 held topology versions without the instants from which audiences count, and
-histories of message ids without events. Both are read as they are, and written in the present form from then on.
+histories of message ids without events; before 3 profiles listed their links. All are read as they are, and written in
+the present form from then on.
 """
 STATE_FORMAT_OLDEST: Final = 0
 """The oldest format that this version takes over."""
-DECISION_VERSION: Final = 2
+DECISION_VERSION: Final = 3
 
 
 class Stamped(Protocol):

@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from cdp_stream.model.graph import GraphProfile
+from cdp_stream.model.ids import ProfileId
 from cdp_stream.model.profile import ProfileState
 from cdp_stream.model.time import format_instant
 
 
-def profile_view(graph: GraphProfile, state: ProfileState | None, message_ids: Iterable[str]) -> dict[str, Any]:
+def profile_view(
+    graph: GraphProfile, state: ProfileState | None, message_ids: Iterable[str], links: Iterable[ProfileId]
+) -> dict[str, Any]:
     """The public form of a profile; `state` is None while the profile stage has not heard of it yet."""
     traits: dict[str, Any] = {}
     audiences: list[str] = []
@@ -30,5 +33,5 @@ def profile_view(graph: GraphProfile, state: ProfileState | None, message_ids: I
         "audiences": audiences,
         "absorbed": list(graph.absorbed),
         "message_ids": list(message_ids),
-        "links": list(graph.links),
+        "links": list(links),
     }

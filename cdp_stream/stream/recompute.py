@@ -92,7 +92,10 @@ async def running_profiles(settings: Settings, names: TopicNames) -> list[dict[s
         await restore(log, store, TopicPartition(names.changelog("profiles"), number), 0)
         states.append(ProfileDraft(store))
     views = []
-    for graph in GraphDraft(identity, (), 0).all_profiles():
+    space = GraphDraft(identity)
+    for graph in space.all_profiles():
         draft = states[partition_of(graph.id, names.partitions)]
-        views.append(profile_view(graph, draft.get(graph.id), message_ids(draft.history(graph.id))))
+        views.append(
+            profile_view(graph, draft.get(graph.id), message_ids(draft.history(graph.id)), space.links(graph.id))
+        )
     return views

@@ -160,7 +160,8 @@ class LocalSpace:
     def view(self, graph: GraphProfile) -> dict[str, Any]:
         """The public form of a profile."""
         states = self.profiles[partition_of(graph.id, self.partitions)].states
-        return profile_view(graph, states.get(graph.id), message_ids(states.history(graph.id)))
+        links = self.identity.graph.links(graph.id)
+        return profile_view(graph, states.get(graph.id), message_ids(states.history(graph.id)), links)
 
     def close(self) -> None:
         """Close every store."""

@@ -204,7 +204,7 @@ def test_the_decisions_tell_all_that_happens_to_the_graph(
                     links.add((row.profile_id, outcome.account.profile.id))
         assert alive == {profile.id: profile.collection for profile in graph.profiles.values()}
         assert owners == graph.owners
-        assert links == {(p.id, link) for p in graph.profiles.values() if p.collection == "users" for link in p.links}
+        assert links == {link for link in graph.held_links if graph.profiles[link[0]].collection == "users"}
 
 
 @given(configs, streams)

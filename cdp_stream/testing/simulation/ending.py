@@ -234,9 +234,12 @@ def _compare_rows(run: Simulation, place: tuple[str, bytes], rows: list[bytes], 
 def _views(identity: Store, partitions: list[Store]) -> list[dict[str, Any]]:
     drafts = [ProfileDraft(store) for store in partitions]
     views = []
-    for graph in GraphDraft(identity, (), 0).all_profiles():
+    space = GraphDraft(identity)
+    for graph in space.all_profiles():
         draft = drafts[partition_of(graph.id, len(partitions))]
-        views.append(profile_view(graph, draft.get(graph.id), message_ids(draft.history(graph.id))))
+        views.append(
+            profile_view(graph, draft.get(graph.id), message_ids(draft.history(graph.id)), space.links(graph.id))
+        )
     return views
 
 

@@ -15,6 +15,7 @@ from cdp_stream.model.graph import GraphProfile
 from cdp_stream.model.ids import ACCOUNTS, USERS
 from cdp_stream.model.ports import Store
 from cdp_stream.model.profile import ProfileState
+from cdp_stream.stages.graph import GraphDraft
 from cdp_stream.stages.history import HISTORY_MAX
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
 from cdp_stream.stages.profile_shapes import Parked, ProfileBarrier
@@ -75,7 +76,7 @@ def check_graph(store: Store, violations: Violations) -> Counter[str]:
     _check_owners(store, profiles, violations, counts)
     _check_limits(profiles, list(versions.values()), violations)
     _check_redirects(store, profiles, barrier, violations, counts)
-    _check_links(profiles, violations)
+    _check_links(store, profiles, violations)
     _check_marks(store, barrier, violations, counts)
     return counts
 
@@ -148,14 +149,17 @@ def _check_redirects(
             violations.add(17, str(number), f"is the number of {count} of {barrier.profiles_count} profiles")
 
 
-def _check_links(profiles: dict[str, GraphProfile], violations: Violations) -> None:
-    for profile in profiles.values():
-        if len(set(profile.links)) != len(profile.links):
-            violations.add(19, profile.id, "a link twice")
-        for link in profile.links:
+def _check_links(store: Store, profiles: dict[str, GraphProfile], violations: Violations) -> None:
+    graph = GraphDraft(store)
+    every = {profile.id: graph.links(profile.id) for profile in profiles.values()}
+    for key, _ in store.scan(b"l"):
+        if key[1 : key.index(b"\0")].decode() not in profiles:
+            violations.add(19, key[1 : key.index(b"\0")].decode(), "does not live, and has a link")
+    for profile_id, links in every.items():
+        for link in links:
             other = profiles.get(link)
-            if other is None or profile.id not in other.links or other.collection == profile.collection:
-                violations.add(19, profile.id, f"its link to {link} is not mutual")
+            if other is None or profile_id not in every[link] or other.collection == profiles[profile_id].collection:
+                violations.add(19, profile_id, f"its link to {link} is not mutual")
 
 
 def _check_marks(store: Store, barrier: IdentityBarrier, violations: Violations, counts: Counter[str]) -> None:

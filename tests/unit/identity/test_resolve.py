@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "reference"))
 from memory_graph import MemoryGraph
 
 from cdp_stream.config.topology import parse_topology
+from cdp_stream.identity import resolve
 from cdp_stream.identity.resolve import resolve_event
 from cdp_stream.identity.rules import compile_rules
 from cdp_stream.model.event import Event
@@ -255,7 +256,7 @@ def test_a_group_call_makes_two_profiles_with_numbers_of_their_own_and_links_the
     ]
     user, account = outcome.user.profile, outcome.account.profile
     assert (0, 1, 2) == (user.number, account.number, outcome.created_count)
-    assert ((account.id,), (user.id,)) == (user.links, account.links)
+    assert ((account.id,), (user.id,)) == (space.graph.links(user.id), space.graph.links(account.id))
     assert (user.id, "users") == (outcome.decisions[-1].profile_id, outcome.decisions[-1].collection)
 
 
@@ -287,9 +288,23 @@ def test_accounts_merge_by_ids_of_their_own_and_their_users_follow() -> None:
     users = sorted((p for p in space.graph.profiles.values() if p.collection == "users"), key=lambda p: p.number)
     account = outcome.account.profile
     assert ["acme acme-eu acme.org"] == space.held(collection="accounts")
-    assert [(account.id,), (account.id,)] == [user.links for user in users]
-    assert tuple(user.id for user in users) == account.links
+    assert [(account.id,), (account.id,)] == [space.graph.links(user.id) for user in users]
+    assert {user.id for user in users} == set(space.graph.links(account.id))
     assert users[1] == outcome.user.profile
+
+
+def test_a_profile_with_too_many_links_is_not_absorbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolve, "LINKS_MOVED_MAX", 1)
+    space = Space()
+    space.send("u1")
+    for group in ("one", "two"):
+        space.send("a2", group=group)
+    outcome = space.send("u1 a2")
+    assert [f"cap_reached: a2 u1 ({resolve.LINK_CAP})"] == [" ".join(row.split()) for row in rows(outcome)]
+    assert ["u1", "a2"] == space.held()
+    space.send("a3", group="one")
+    assert ["profiles_merged: u1 a3"] == rows(space.send("u1 a3"))
+    assert ["a3 u1", "a2"] == space.held()
 
 
 def test_user_and_account_may_both_merge_in_one_event() -> None:
@@ -298,10 +313,8 @@ def test_user_and_account_may_both_merge_in_one_event() -> None:
     space.send("a1", group="two", context=external_ids(("accounts", "domain", "d")))
     outcome = space.send("u1 a1", group="one", context=external_ids(("accounts", "domain", "d")))
     assert (["a1 u1"], ["d one two"]) == (space.held(), space.held(collection="accounts"))
-    assert ((outcome.account.profile.id,), (outcome.user.profile.id,)) == (
-        outcome.user.profile.links,
-        outcome.account.profile.links,
-    )
+    user, account = outcome.user.profile.id, outcome.account.profile.id
+    assert ((account,), (user,)) == (space.graph.links(user), space.graph.links(account))
     assert {outcome.user.profile, outcome.account.profile} == set(outcome.profiles)
 
 

@@ -103,7 +103,7 @@ def test_a_newer_format_is_refused_whatever_the_rest_looks_like(kind: type[Any])
 def test_a_format_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_format, "STATE_FORMAT_OLDEST", 1)
     with pytest.raises(
-        StateError, match=r"format 0; this version of cdp-stream reads formats 1 to 2\. Start a version"
+        StateError, match=r"format 0; this version of cdp-stream reads formats 1 to 3\. Start a version"
     ):
         state_format.decode_barrier(msgspec.msgpack.encode({"next_offset": 3}), IdentityBarrier)
 
