@@ -64,10 +64,10 @@ def _fire(
 def report_passed(work: PartitionWork) -> None:
     """Tell the homes of lists which syncs are behind everything here: nothing more comes for them."""
     barrier = work.barrier
-    passed = {name: barrier.passed // every * every for name, every in barrier.cadences.items()}
-    if all(sync <= barrier.reported.get(name, -1) for name, sync in passed.items()):
+    wanted = [(barrier.reported.get(name, -1) // every + 1) * every for name, every in barrier.cadences.items()]
+    if not wanted or barrier.passed < min(wanted):
         return
-    until = _behind_everything(work)
+    until = _behind_everything(work, min(wanted))
     for name, every in sorted(barrier.cadences.items()):
         sync = until // every * every
         if sync > barrier.reported.get(name, -1):
@@ -75,14 +75,23 @@ def report_passed(work: PartitionWork) -> None:
             work.send(passed_record(name, work.partition, sync, work.partitions))
 
 
-def _behind_everything(work: PartitionWork) -> Instant:
-    """Up to when nothing that was due is left, also not of a profile that waits."""
+def _behind_everything(work: PartitionWork, wanted: Instant) -> Instant:
+    """Up to when nothing that was due is left, also not of a profile that waits; before `wanted`, some such instant."""
     until = work.barrier.passed
     for profile_id in work.states.parked_ids():
-        waiting = decode_parked(next(work.states.parked(profile_id)))
-        until = min(until, waiting.change.now)
-        profile = work.states.get(profile_id)
-        if profile is not None and profile.due is not None:
-            until = min(until, profile.due - 1)
+        held_back = work.held_back.get(profile_id)
+        if held_back is None:
+            held_back = work.held_back[profile_id] = _held_back(work, profile_id)
+        until = min(until, held_back)
+        if until < wanted:
+            # Clocks and shipments come all the time, and over a backlog thousands wait.
+            return until
     due = work.states.next_due(work.barrier.now)
     return until if due is None else min(until, due[0] - 1)
+
+
+def _held_back(work: PartitionWork, profile_id: ProfileId) -> Instant:
+    """Up to when nothing that was due is left of a profile that waits."""
+    until = decode_parked(next(work.states.parked(profile_id))).change.now
+    profile = work.states.get(profile_id)
+    return until if profile is None or profile.due is None else min(until, profile.due - 1)

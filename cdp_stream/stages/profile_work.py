@@ -10,6 +10,7 @@ import msgspec
 from cdp_stream.model.ids import ProfileId
 from cdp_stream.model.ports import Store
 from cdp_stream.model.profile import ListChange, ProfileUpdate
+from cdp_stream.model.time import Instant
 from cdp_stream.pipeline import CompiledTopology
 from cdp_stream.stages.identity import BARRIER_KEY
 from cdp_stream.stages.lists import Lists, news_record
@@ -40,6 +41,8 @@ class PartitionWork:
         self.tally: Counter[tuple[str, ...]] = Counter()
         self.units = 0
         """What counts towards `STEP_UNITS_MAX`."""
+        self.held_back: dict[ProfileId, Instant] = {}
+        """Up to when nothing that was due is left of profiles that wait, as far as it was asked; playing one changes it."""
         self._topologies: dict[str, CompiledTopology] = {}
         self._outputs: list[OutputRecord] = []
         self._extra: dict[bytes, bytes | None] = {}

@@ -14,6 +14,7 @@ arrived. Only that profile waits. Waits follow the order of the identity log, so
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
@@ -51,6 +52,7 @@ class ProfileStage:
         self.store = store
         self.work = PartitionWork(store, partition, partitions)
         self.barrier, self.states, self.lists = self.work.barrier, self.work.states, self.work.lists
+        self._clocks: dict[bytes, Parked] = {}
 
     def decide(self, offset: int, raw: bytes) -> ProfileStep | None:
         """The next step of one message of profile changes; None if the message was done already."""
@@ -217,13 +219,14 @@ class ProfileStage:
 
         Clocks that came meanwhile are played where they stood: what is told does not depend on when a shipment comes.
         """
-        clocks = [decode_parked(raw) for raw in self.states.kept_clocks()]
+        self.work.held_back.pop(profile_id, None)
+        clocks = self._kept_clocks()
         for raw in self.states.parked(profile_id):
             parked = decode_parked(raw)
             while clocks and place_of(clocks[0]) < place_of(parked):
                 if not age(self.work, profile_id, clocks[0]):
                     return False
-                clocks.pop(0)
+                clocks.popleft()
             if self.work.is_full() or not age(self.work, profile_id, parked):
                 return False
             if isinstance(parked.change, TopologyApplied):
@@ -234,6 +237,13 @@ class ProfileStage:
                 return True
             self.states.unpark_first(profile_id)
         return all(age(self.work, profile_id, clock) for clock in clocks)
+
+    def _kept_clocks(self) -> deque[Parked]:
+        """In order. Each is decoded once: as long as anybody waits they grow more, and every shipment asks for them."""
+        kept = self.states.kept_clocks()
+        known = self._clocks
+        self._clocks = {raw: known.get(raw) or decode_parked(raw) for raw in kept}
+        return deque(self._clocks.values())
 
     def _update(self, parked: Parked, event: ProfileEvent) -> None:
         topology = self.work.topology(parked.topology_version)

@@ -76,14 +76,15 @@ class ProfileOwner:
         await require_input(self._world.log, self._changes, self.stage.barrier.next_offset)
         await require_input(self._world.log, self._shipments, self.stage.barrier.shipments_next)
         self._check_destinations()
-        # Twice: what comes while the first pass reads is not kept, and is there for the second.
-        await self._do_present()
-        self._missed = False
-        await self._do_present()
-        self._owner.is_ready()
-        log.info("ready: partition %d, messages up to %d", self._partition, self.stage.barrier.next_offset - 1)
         async with asyncio.TaskGroup() as group:
+            # From the beginning: until a shipment is taken in, all that concerns its survivor is put aside.
             group.create_task(self._take_shipments())
+            # Twice: what comes while the first pass reads is not kept, and is there for the second.
+            await self._do_present()
+            self._missed = False
+            await self._do_present()
+            self._owner.is_ready()
+            log.info("ready: partition %d, messages up to %d", self._partition, self.stage.barrier.next_offset - 1)
             group.create_task(self._report())
             group.create_task(self._take_messages())
 
