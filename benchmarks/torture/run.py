@@ -22,7 +22,7 @@ from aiokafka.structs import TopicPartition
 from cdp_stream.cli.from_kafka import recompute
 from cdp_stream.stages.identity import BARRIER_KEY
 from cdp_stream.stages.profile_shapes import ProfileBarrier
-from cdp_stream.stages.records import PROFILE_CHANGES, SHIPMENTS
+from cdp_stream.stages.records import DEAD_LETTERS, PROFILE_CHANGES, SHIPMENTS
 from cdp_stream.stream.catch_up import read_to_end
 from cdp_stream.stream.kafka_log import KafkaLog
 from cdp_stream.stream.recompute import running_digest
@@ -35,6 +35,7 @@ from torture.verdict import Verdict
 from torture.workers import SESSION_S, STAGES, Workers, write_topology
 
 _QUIET_S = 4.0
+_STUCK_S = 300.0
 _EXPIRED_S = WINDOW_S + 2 * SYNC_S + 2.0
 """So long after the last event every window has expired, and the lists have been told."""
 _ORDERED_WITHIN_S = 120.0
@@ -139,21 +140,42 @@ async def create_sources(bootstrap: str, replicas: int = 1) -> None:
     await admin.close()
 
 
-def wait_until_quiet(workers: Workers, within_s: float = 900) -> None:
-    """Until all sources are cut into slices, all shipments are taken in, and no output has come for some seconds."""
-    until, since, last = time.monotonic() + within_s, time.monotonic(), (-1, -1, -1)
-    while time.monotonic() < until:
+def wait_until_quiet(workers: Workers, stuck_s: float = _STUCK_S) -> None:
+    """Until all sources are cut into slices, all shipments are taken in, and no output has come for some seconds.
+
+    Raises TimeoutError when nothing moves for `stuck_s`.
+    """
+    since, last = time.monotonic(), Position()
+    while True:
         workers.supervise(0.7)
         now = asyncio.run(_position(workers))
-        if now != last or now[0] or now[1]:
+        if now != last:
             since, last = time.monotonic(), now
-        elif time.monotonic() - since >= _QUIET_S:
+        elif now.is_done and time.monotonic() - since >= _QUIET_S:
             return
-    raise TimeoutError(f"workers did not come to rest within {within_s:.0f} s: {last}")
+        elif time.monotonic() - since >= stuck_s:
+            raise TimeoutError(f"workers have not moved for {stuck_s:.0f} s: {last}")
 
 
-async def _position(workers: Workers) -> tuple[int, int, int]:
-    """Source offsets that no published position has passed, shipments not taken in, and the number of outputs so far."""
+@dataclass(frozen=True)
+class Position:
+    """How far a space is."""
+
+    undecided: int = -1
+    """Source offsets that no published position has passed."""
+    taken: tuple[int, ...] = ()
+    """Each profile partition's next message."""
+    shipments_left: int = -1
+    """Partitions whose last shipment has not been taken in."""
+    outputs: int = 0
+
+    @property
+    def is_done(self) -> bool:
+        """Is nothing left to do?"""
+        return self.undecided == self.shipments_left == 0
+
+
+async def _position(workers: Workers) -> Position:
     settings, names = workers.settings, TopicNames.of(workers.topology.topology, workers.settings)
     group = f"{names.prefix}{names.space}.sources"
     consumer = AIOKafkaConsumer(**settings.aiokafka_options(), group_id=group, enable_auto_commit=False)
@@ -162,29 +184,27 @@ async def _position(workers: Workers) -> tuple[int, int, int]:
         every = [TopicPartition(topic, number) for topic, count in SOURCES.items() for number in range(count)]
         ends = await consumer.end_offsets(every)
         decided = [await consumer.committed(where) or 0 for where in every]
-        left = sum(ends.values()) - sum(decided)
-        # Clocks and the syncs of lists go on for ever.
-        topics = [names.of_role(role) for role in ROLES if role not in (PROFILE_CHANGES, SHIPMENTS)]
-        topics += [topic for _, topic in names.destinations]
-        found = await consumer.topics()
-        outputs = [
-            TopicPartition(topic, number)
-            for topic in topics
-            if topic in found
-            for number in sorted(consumer.partitions_for_topic(topic) or ())
-        ]
-        count = sum((await consumer.end_offsets(outputs)).values()) if outputs else 0
+        # Clocks and the syncs of lists go on for ever, and so do their topics.
+        roles = [role for role in ROLES if role not in (PROFILE_CHANGES, SHIPMENTS)]
+        topics = {names.of_role(role): 1 if role == DEAD_LETTERS else names.partitions for role in roles}
+        topics |= {topic: names.partitions for _, topic in names.destinations}
+        outputs = [TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)]
+        count = sum((await consumer.end_offsets(outputs)).values())
     finally:
         await consumer.stop()
-    return left, -1 if left else await _shipments_left(workers, names), count
+    left = sum(ends.values()) - sum(decided)
+    shipments_left, taken = await _shipments_left(workers, names)
+    return Position(left, taken if left or shipments_left else (), shipments_left, count)
 
 
-async def _shipments_left(workers: Workers, names: TopicNames) -> int:
-    """Partitions whose last shipment lies beyond the stored position, as the ends of topics and changelogs say."""
+async def _shipments_left(workers: Workers, names: TopicNames) -> tuple[int, tuple[int, ...]]:
+    """Partitions whose last shipment lies beyond the stored position, as the ends of topics and changelogs say; and each
+    one's next message.
+    """
     shipments = [TopicPartition(names.of_role(SHIPMENTS), number) for number in range(names.partitions)]
     changelogs = [TopicPartition(names.changelog("profiles"), number) for number in range(names.partitions)]
     last: dict[TopicPartition, int] = {}
-    taken: dict[int, int] = {}
+    found: dict[int, ProfileBarrier] = {}
     consumer = KafkaLog(workers.settings.aiokafka_options()).consumer()
     await consumer.start()
     try:
@@ -194,10 +214,12 @@ async def _shipments_left(workers: Workers, names: TopicNames) -> int:
             if where in shipments:
                 last[where] = record.offset
             elif record.key == BARRIER_KEY:
-                taken[where.partition] = msgspec.msgpack.decode(record.value, type=ProfileBarrier).shipments_next
+                found[where.partition] = msgspec.msgpack.decode(record.value, type=ProfileBarrier)
     finally:
         await consumer.stop()
-    return sum(1 for where, offset in last.items() if taken.get(where.partition, 0) <= offset)
+    taken = {number: barrier.shipments_next for number, barrier in found.items()}
+    behind = sum(1 for where, offset in last.items() if taken.get(where.partition, 0) <= offset)
+    return behind, tuple(found[number].next_offset for number in sorted(found))
 
 
 class Orders(threading.Thread):
