@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from torture.load import VIEWS_MIN, WINDOW_S
+from torture.load import MODELLED, VIEWS_MIN, WINDOW_S
 
 _WINDOW_MS = WINDOW_S * 1000
 State = tuple[dict[str, Any], set[str]]
@@ -41,7 +41,7 @@ class Person:
         """Every trait's value and every membership, from all events."""
         traits: dict[str, Any] = {}
         for _, event in sorted(self.events, key=lambda one: (one[0], one[1]["messageId"])):
-            traits |= event.get("traits", {})
+            traits |= {key: value for key, value in event.get("traits", {}).items() if key in MODELLED}
         orders = [(time, event) for time, event in self.events if event.get("event") == "Order Completed"]
         lately = [event for time, event in orders if time + _WINDOW_MS > self.now]
         if orders:
