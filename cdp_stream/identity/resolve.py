@@ -202,12 +202,14 @@ class _Walk:
         known = tuple(external_id for external_id in ids if owners[external_id] is not None)
         survivor, *others = matched
         merges = sum(profile.merges for profile in matched) + len(others)
+        # One more than may move is enough to know that they are too many.
+        links = {other.id: self.state.links(other.id, LINKS_MOVED_MAX + 1) for other in others}
         violation = None
         if merges > self.rules.merges_max:
             violation = MERGE_CAP
         elif sum(len(profile.mappings) for profile in matched) + len(new) > self.rules.mappings_max:
             violation = MAPPING_CAP
-        elif any(len(self.state.links(other.id, LINKS_MOVED_MAX + 1)) > LINKS_MOVED_MAX for other in others):
+        elif any(len(linked) > LINKS_MOVED_MAX for linked in links.values()):
             violation = LINK_CAP
         if violation is not None:
             # No merge, not even a partial one: the event goes to the owner of its most trusted id.
@@ -217,6 +219,7 @@ class _Walk:
             return self._add(home, new)
         for other in others:
             survivor = self._absorb(survivor, other)
+            self.links_lost.extend((other.id, link) for link in links[other.id])
         survivor = replace(survivor, merges=merges)
         self.profiles[survivor.id] = survivor
         absorbed = tuple(profile.id for profile in others)
@@ -230,7 +233,6 @@ class _Walk:
         gone = (other.id, *other.absorbed)
         self.redirects.extend((absorbed, survivor.id) for absorbed in gone)
         self.absorbed[other.id] = survivor.id
-        self.links_lost.extend((other.id, link) for link in self.state.links(other.id))
         self.profiles.pop(other.id, None)
         return replace(
             survivor,

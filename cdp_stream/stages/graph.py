@@ -117,12 +117,12 @@ class GraphDraft:
 
     def _old_links(self, profile_id: ProfileId) -> tuple[ProfileId, ...]:
         """Links from before format 3; whoever was absorbed since is meant as who it is now."""
-        profile = self._profiles.get(profile_id)
-        if profile is None:
-            raw = self._read(_PROFILE + profile_id.encode())
-            # A profile that the event in hand creates is not here yet.
-            profile = None if raw is None else _decode_profile(raw)
-        return () if profile is None else tuple(self.redirect(link) or link for link in profile.old_links)
+        try:
+            profile = self.profile(profile_id)
+        except KeyError:
+            # One that the event in hand creates is not here yet.
+            return ()
+        return tuple(self.redirect(link) or link for link in profile.old_links)
 
     def all_profiles(self) -> Iterator[GraphProfile]:
         """Every profile that was committed, by id; absorbed ones are not among them."""
