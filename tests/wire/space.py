@@ -50,6 +50,17 @@ class Space:
         (self.folder / "topology.yaml").write_text(json.dumps(topology))
         self.compiled = load_compiled(self.folder)
 
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`cdp-stream` with these arguments, and JSON asked for, to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "cdp_stream", *arguments, "--json"],
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
     def create_sources(self) -> None:
         asyncio.run(self._create_sources())
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +30,7 @@ WITH_ADS = {
 
 
 def run(space: Space, *arguments: str) -> tuple[int, dict[str, Any], str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "cdp_stream", *arguments, str(space.folder), "--json"],
-        env=space.environ,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = space.command(*arguments, str(space.folder))
     return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -28,14 +26,7 @@ EVENTS = 2_000
 
 
 def command(space: Space, *arguments: str) -> dict[str, object]:
-    done = subprocess.run(
-        [sys.executable, "-m", "cdp_stream", *arguments, "--json"],
-        env=space.environ,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = space.command(*arguments)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -5,8 +5,6 @@ put in again where a new topology version makes it usable; the space goes on, eq
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +47,7 @@ def storm() -> list[bytes]:
 
 
 def command(space: Space, *arguments: str) -> list[Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "cdp_stream", *arguments, str(space.folder), "--json"],
-        env=space.environ,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = space.command(*arguments, str(space.folder))
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
