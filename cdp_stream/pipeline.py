@@ -9,7 +9,7 @@ A source record walks through five rooms that do not know one another; only this
     destinations.route profile before and after   -> messages to the destinations
 
 The walk is cut once, after identity: `resolve_event` runs in the space's single identity writer, `update_profile` in
-the partition that owns the profile, with a `ProfileEvent` travelling between them. A merge has two doors of its own:
+the partition that owns the profile, with a `ProfileEvent` travelling between them (`stages/profile_changes.py`). A merge has two doors of its own:
 `leave_profile` where the absorbed profile lived, `absorb_profiles` where the survivor lives. Time has one, `fire_due`:
 a window's edge is passed, and a list is synced, at an instant of its own.
 """
@@ -48,9 +48,9 @@ from cdp_stream.language.computations import (
     spelled,
 )
 from cdp_stream.language.values import same
-from cdp_stream.model.change import SOURCE_KEY, Absorbed, Absorbs, NewExternalId, ProfileEvent
+from cdp_stream.model.change import ProfileEvent
 from cdp_stream.model.event import DeadLetter, Event
-from cdp_stream.model.graph import GraphState, IdentityOutcome, Resolution
+from cdp_stream.model.graph import GraphState, IdentityOutcome
 from cdp_stream.model.ids import USERS, ProfileId
 from cdp_stream.model.profile import (
     AudienceChange,
@@ -124,81 +124,6 @@ def refuse(event: Event, topology: CompiledTopology) -> DeadLetter | None:
 def resolve_event(event: Event, state: GraphState, topology: CompiledTopology) -> IdentityOutcome:
     """First half: whose event it is. Reads the graph, returns what is to change in it and why."""
     return resolve_identity(event, state, topology.identity)
-
-
-def context_of(event: Event, source: str, topology: CompiledTopology) -> dict[str, Any] | None:
-    """What of the context the profile stage is told: the parts that definitions read or the history keeps, and, where
-    definitions ask for it, the name of the event's source. None for nothing.
-    """
-    context = {key: event.context[key] for key in topology.context_keys if key in event.context}
-    if SOURCE_KEY in topology.context_keys:
-        context[SOURCE_KEY] = source
-    return context or None
-
-
-def changes_of(
-    event: Event,
-    outcome: IdentityOutcome,
-    index: int,
-    record: int,
-    now: Instant,
-    context: dict[str, Any] | None = None,
-) -> list[ProfileEvent | Absorbed | Absorbs]:
-    """What the profile stage must be told of an event: mergers first, then the event itself, users before accounts.
-
-    `index`: of the first change, in the log entry whose `record`-th record the event is. `context`: by `context_of`.
-    """
-    changes: list[ProfileEvent | Absorbed | Absorbs] = []
-    traits = event.traits or None
-    if outcome.user is not None:
-        _mergers(changes, outcome.user, event, index, record, now)
-        of_user = traits if event.type == "identify" else None
-        told = _told(event, outcome.user, index + len(changes), record, now, of_user)
-        changes.append(msgspec.structs.replace(told, context=context) if context else told)
-    if outcome.account is not None:
-        _mergers(changes, outcome.account, event, index, record, now)
-        changes.append(_told(event, outcome.account, index + len(changes), record, now, traits))
-    return changes
-
-
-def _mergers(
-    changes: list[ProfileEvent | Absorbed | Absorbs],
-    resolution: Resolution,
-    event: Event,
-    index: int,
-    record: int,
-    now: Instant,
-) -> None:
-    if not resolution.absorbed:
-        return
-    survivor = resolution.profile.id
-    about: dict[str, Any] = {"message_id": event.message_id, "time": event.time, "record": record, "now": now}
-    for absorbed in resolution.absorbed:
-        changes.append(Absorbed(profile_id=absorbed, into=survivor, index=index + len(changes), **about))
-    changes.append(Absorbs(profile_id=survivor, absorbed=resolution.absorbed, index=index + len(changes), **about))
-
-
-def _told(
-    event: Event, resolution: Resolution, index: int, record: int, now: Instant, traits: dict[str, Any] | None
-) -> ProfileEvent:
-    profile = resolution.profile
-    return ProfileEvent(
-        index=index,
-        record=record,
-        now=now,
-        profile_id=profile.id,
-        collection=profile.collection,
-        type=event.type,
-        message_id=event.message_id,
-        time=event.time,
-        name=event.name,
-        properties=event.properties or None,
-        traits=traits,
-        created=profile.created if resolution.created else None,
-        external_ids=tuple([NewExternalId(m.type, m.value, m.mapped_at) for m in resolution.mapped])
-        if resolution.mapped
-        else (),
-    )
 
 
 def update_profile(

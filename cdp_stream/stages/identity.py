@@ -18,7 +18,7 @@ from cdp_stream.model.event import DeadLetter, Event, RawRecord
 from cdp_stream.model.graph import Decision
 from cdp_stream.model.ports import Store
 from cdp_stream.model.time import Instant, format_instant
-from cdp_stream.pipeline import CompiledTopology, changes_of, context_of, refuse, resolve_event
+from cdp_stream.pipeline import CompiledTopology, refuse, resolve_event
 from cdp_stream.stages.entries import (
     AcceptLoss,
     ClockEntry,
@@ -32,6 +32,7 @@ from cdp_stream.stages.entries import (
 from cdp_stream.stages.graph import GraphDraft
 from cdp_stream.stages.known import COMPILED, TAKEN, MakeShortCut, ShortCut
 from cdp_stream.stages.orders import decide_order
+from cdp_stream.stages.profile_changes import changes_of, context_of
 from cdp_stream.stages.records import (
     DEAD_LETTERS,
     LEDGER,

@@ -58,9 +58,9 @@ def _apply(work: Work, entry: Control) -> None:
     """Another topology version; on another version than it names it is refused."""
     if entry.control != "apply":
         raise LogContradiction(f"entry {work.offset}: control {entry.control!r} is not known to this version")
-    violation = _refusal(work, entry)
-    if violation is None:
-        _put_in_force(work, compile_topology(Topology.from_canonical(entry.topology)))
+    proposed, violation = _proposed(work, entry)
+    if proposed is not None:
+        _put_in_force(work, proposed)
     decision = Decision("topology_applied", violation=violation)
     row = ledger_row(decision, seq_text(work.offset, 0), entry.id, None)
     work.ledger(0, decision, row)
@@ -112,30 +112,32 @@ def _resync(work: Work, entry: ResyncEntry) -> None:
     work.ledger(0, decision, row)
 
 
-def _refusal(work: Work, entry: Control) -> str | None:
-    """Why a proposed topology does not come into force, or None if it does."""
+def _proposed(work: Work, entry: Control) -> tuple[CompiledTopology | None, str | None]:
+    """The topology that comes into force; or None, and why it does not."""
     in_force = work.barrier.topology_version
     if entry.based_on != in_force:
-        return f"refused: based on {entry.based_on}, in force is {in_force}"
+        return None, f"refused: based on {entry.based_on}, in force is {in_force}"
     try:
         proposed = compile_topology(Topology.from_canonical(entry.topology))
     except TopologyError as error:
-        return f"refused: {error.problems[0]}"
-    if work.stage.topology is not None:
-        now = work.stage.topology.topology
-        for name in ("space", "partitions"):
-            was, wanted = getattr(now, name), getattr(proposed.topology, name)
-            if was != wanted:
-                return f"refused: {name} is {was} for the life of the space and cannot become {wanted}"
-        kinds = {destination.name: destination.kind for destination in now.destinations}
-        for destination in proposed.topology.destinations:
-            was = kinds.get(destination.name, destination.kind)
-            if was != destination.kind:
-                return (
-                    f"refused: the destination {destination.name} is of the kind {was}; give the new one another name"
-                )
-        return _key_used_again(now, proposed.topology, work.barrier.retired)
-    return None
+        return None, f"refused: {error.problems[0]}"
+    present = work.stage.topology
+    violation = None if present is None else _refusal(present.topology, proposed.topology, work.barrier.retired)
+    return (proposed, None) if violation is None else (None, violation)
+
+
+def _refusal(now: Topology, proposed: Topology, retired: Sequence[str]) -> str | None:
+    """Why a topology cannot follow the one in force, or None if it can."""
+    for name in ("space", "partitions"):
+        was, wanted = getattr(now, name), getattr(proposed, name)
+        if was != wanted:
+            return f"refused: {name} is {was} for the life of the space and cannot become {wanted}"
+    kinds = {destination.name: destination.kind for destination in now.destinations}
+    for destination in proposed.destinations:
+        was = kinds.get(destination.name, destination.kind)
+        if was != destination.kind:
+            return f"refused: the destination {destination.name} is of the kind {was}; give the new one another name"
+    return _key_used_again(now, proposed, retired)
 
 
 def _put_in_force(work: Work, topology: CompiledTopology) -> None:

@@ -50,7 +50,7 @@ class Space:
         (self.folder / "topology.yaml").write_text(json.dumps(topology))
         self.compiled = load_compiled(self.folder)
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run_for_json(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`cdp-stream` with these arguments, and JSON asked for, to its end."""
         return subprocess.run(
             [sys.executable, "-m", "cdp_stream", *arguments, "--json"],

@@ -30,7 +30,7 @@ WITH_ADS = {
 
 
 def run(space: Space, *arguments: str) -> tuple[int, dict[str, Any], str]:
-    done = space.command(*arguments, str(space.folder))
+    done = space.run_for_json(*arguments, str(space.folder))
     return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
 
 

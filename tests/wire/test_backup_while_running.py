@@ -26,7 +26,7 @@ EVENTS = 2_000
 
 
 def command(space: Space, *arguments: str) -> dict[str, object]:
-    done = space.command(*arguments)
+    done = space.run_for_json(*arguments)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

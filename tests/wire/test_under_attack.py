@@ -47,7 +47,7 @@ def storm() -> list[bytes]:
 
 
 def command(space: Space, *arguments: str) -> list[Any]:
-    done = space.command(*arguments, str(space.folder))
+    done = space.run_for_json(*arguments, str(space.folder))
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
