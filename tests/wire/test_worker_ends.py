@@ -113,6 +113,8 @@ def test_a_worker_is_asked_to_stop_in_the_midst_of_a_rebalance(space: Space) -> 
     first = start_apart(space, "first")
     third = None
     try:
+        # Both are members: a worker frozen before it has joined would never say that it has started.
+        wait_for(space, "started", 2)
         wait_for(space, "ready: partition", 2)
         frozen.send_signal(signal.SIGSTOP)
         third = start_apart(space, "third")
