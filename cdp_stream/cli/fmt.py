@@ -103,7 +103,7 @@ def _formatted(file: Path) -> tuple[bytes, bytes]:
 def _one(text: str, to: str) -> str:
     import yaml
 
-    from cdp_stream.language.forms import form_of
+    from cdp_stream.language.form_printer import form_of
     from cdp_stream.language.printer import format_definition
 
     definition = _read(text)

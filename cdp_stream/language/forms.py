@@ -1,14 +1,14 @@
-"""Definitions in YAML: the form that a topology may have instead of text, to a checked definition, and back.
+"""Definitions in YAML: the form that a topology may have instead of text, to a checked definition.
 
 Each key means what the function or operator of that name means in text; both forms of a condition make the same nodes.
+`form_printer.py` writes the form.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, NoReturn, assert_never, cast
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NoReturn, cast
 
-from cdp_stream.config.fields import format_duration
 from cdp_stream.config.form import Form, given_in
 from cdp_stream.errors import Problem
 from cdp_stream.language.arguments import Refused, key_path
@@ -49,7 +49,6 @@ from cdp_stream.language.parse import (
     definition_of,
 )
 from cdp_stream.language.values import date_of, measure
-from cdp_stream.model.time import format_instant
 
 _GROUPS: Final = ("all", "any", "not")
 _SUBJECTS: Final = ("trait", "property", "parent", "context", "value", "event")
@@ -58,7 +57,6 @@ _REDUCERS: Final = ("sum", "avg", "min", "max", "first", "last", "mode", "unique
 _OF_EVENTS: Final = ("where", "exclude_sources", *_WINDOWS, "within_parent", *_REDUCERS, "as", "minimum")
 _MEMBERSHIPS: Final = ("one_of", "none_of")
 _TESTS: Final = (*COMPARATORS, *TEXT_TESTS, *_MEMBERSHIPS, *DATE_TESTS, *SPAN_TESTS, "exists")
-_SYMBOLS: Final = {operator: word for word, operator in COMPARATORS.items()}
 
 
 class _Wrong(Exception):
@@ -77,13 +75,30 @@ def read_form(form: Form, path: str) -> Definition | Problem:
         body: Node = _condition(form, path, 0) if is_condition else _scalar(form, path, 0)
     except _Wrong as wrong:
         return wrong.problem
-    return definition_of(body, path)
+    return definition_of(body, path, _places(form, path))
 
 
-def form_of(definition: Definition) -> dict[str, Any]:
-    """The YAML form of a definition, as plain values; `read_form` reads it back."""
-    body = definition.body
-    return _scalar_form(body) if isinstance(body, Scalar) else _condition_form(body)
+def _places(form: Form, path: str) -> Iterator[str]:
+    """Where each primary expression of a form that makes sense stands, in order."""
+    given = given_in(form)
+    groups = [key for key in given if key in _GROUPS]
+    if not groups:
+        yield path
+        yield from _places_inside(given, path)
+    for key in groups:
+        for where, one in _listed(given[key], f"{path}.{key}"):
+            yield from _places(one, where)
+
+
+def _places_inside(given: Mapping[str, Any], path: str) -> Iterator[str]:
+    """Those in the `where` of an event, and of an event that it is compared with."""
+    for where, one in _listed(given.get("where", ()), f"{path}.where"):
+        yield from _places(one, where)
+    for key in given:
+        if key in _TESTS:
+            for where, one in _listed(given[key], f"{path}.{key}"):
+                if isinstance(one, Form):
+                    yield from _places_inside(given_in(one), where)
 
 
 def _condition(form: Form, path: str, level: int) -> Condition:
@@ -266,94 +281,3 @@ def _keys(text: str, path: str) -> KeyPath:
 
 def _wrong(path: str, message: str, suggestion: str | None = None) -> NoReturn:
     raise _Wrong(path, message, suggestion)
-
-
-def _condition_form(condition: Condition) -> dict[str, Any]:
-    match condition:
-        case And(operands) | Or(operands):
-            return {"all" if isinstance(condition, And) else "any": [_condition_form(operand) for operand in operands]}
-        case Not(operand):
-            return {"not": _condition_form(operand)}
-        case Holds(scalar):
-            return _scalar_form(scalar)
-        case _:
-            key, held = _test_form(condition)
-            return {**_scalar_form(condition.left), key: held}
-
-
-def _test_form(test: Comparison | TextTest | Membership | DateTest | SpanTest | Exists) -> tuple[str, Any]:
-    """A test as the key that it is written under, and what stands there."""
-    held: Any
-    match test:
-        case Comparison(_, operator, right):
-            key, held = _SYMBOLS[operator], _operand_form(right)
-        case TextTest(_, key, options):
-            held = [_operand_form(option) for option in options]
-        case Membership(_, options, negated):
-            key, held = "none_of" if negated else "one_of", [_operand_form(option) for option in options]
-        case DateTest(_, key, instant):
-            held = format_instant(instant)
-        case SpanTest(_, key, span):
-            held = format_duration(span)
-        case Exists(_, negated):
-            key, held = "exists", not negated
-        case _:
-            assert_never(test)
-    return key, held
-
-
-def _operand_form(scalar: Scalar) -> Any:
-    return scalar.value if isinstance(scalar, Literal) else _scalar_form(scalar)
-
-
-def _scalar_form(scalar: Scalar) -> dict[str, Any]:
-    match scalar:
-        case Literal(value):
-            return {"value": value}
-        case TraitRef(path):
-            return {"trait": _path_text(path)}
-        case PropertyRef(path, parent):
-            return {"parent" if parent else "property": _path_text(path)}
-        case ContextRef(path):
-            return {"context": _path_text(path)}
-        case Reduction():
-            return _reduction_form(scalar)
-        case _:
-            assert_never(scalar)
-
-
-def _reduction_form(reduction: Reduction) -> dict[str, Any]:
-    form: dict[str, Any] = {"event": reduction.event}
-    where = reduction.where
-    if isinstance(where, And):
-        form["where"] = [_condition_form(operand) for operand in where.operands]
-    elif where is not None:
-        form["where"] = _condition_form(where)
-    if reduction.excluded:
-        form["exclude_sources"] = list(reduction.excluded)
-    form |= _window_form(reduction.window)
-    if reduction.within_parent is not None:
-        form["within_parent"] = format_duration(reduction.within_parent)
-    if reduction.path is not None:
-        form["unique_count" if reduction.counted else reduction.reducer] = _path_text(reduction.path)
-    if reduction.value_type is not None:
-        form["as"] = reduction.value_type
-    if reduction.minimum is not None and reduction.minimum != MODE_MINIMUM:
-        form["minimum"] = reduction.minimum
-    return form
-
-
-def _window_form(window: Window | None) -> dict[str, Any]:
-    match window:
-        case Within(far):
-            return {"within": format_duration(far)}
-        case Between(near, far):
-            return {"between": [format_duration(near), format_duration(far)]}
-        case Session(gap):
-            return {"expires_after": format_duration(gap)}
-        case _:
-            return {}
-
-
-def _path_text(path: KeyPath) -> str:
-    return ".".join(key.replace(".", "\\.") for key in path)

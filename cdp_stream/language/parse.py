@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final, NoReturn, cast
 
-from lark import Token
-from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+from lark import Token, Tree
+from lark.exceptions import UnexpectedInput
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -26,7 +26,7 @@ from cdp_stream.language.arguments import (
     unquoted,
 )
 from cdp_stream.language.events import FILTERS, REDUCERS, Vector, filtered, reduced
-from cdp_stream.language.grammar import PARSER
+from cdp_stream.language.grammar import PARSER, syntax_problem
 from cdp_stream.language.nodes import (
     And,
     Comparison,
@@ -61,6 +61,10 @@ PRIMARY_EXPRESSIONS_MAX: Final = 50
 NESTING_MAX: Final = 100
 DEFINITION_LENGTH_MAX: Final = 10_000
 """Characters."""
+_TOO_MANY: Final = (
+    f"the definition has {{}} primary expressions; at most {PRIMARY_EXPRESSIONS_MAX} are allowed, up to here"
+)
+_SPLIT: Final = "move a part of it to an audience or trait of its own, and refer to that: trait('its_key')"
 
 COMPARATORS: Final[dict[str, Operator]] = {
     "equals": "=",
@@ -80,21 +84,10 @@ _SUPPORTED: Final = (*_FUNCTIONS, *FILTERS, *REDUCERS, *_TESTS)
 UNSUPPORTED: Final = frozenset(["entity"])
 """Names of the documented language that are recognised and refused."""
 
-_TERMINALS: Final = {
-    "STRING": "a value",
-    "NAME": "a name",
-    "LPAR": "'('",
-    "RPAR": "')'",
-    "COMMA": "','",
-    "DOT": "'.'",
-    "OPERATOR": "a comparison",
-    "_AND": "AND",
-    "_OR": "OR",
-    "$END": "the end",
-}
-
 
 class _Place(Struct, frozen=True):
+    tests: list[Tree[Token]]
+    """Those read so far, of the whole definition."""
     level: int = 0
     """How many `where()` stand around."""
     depth: int = 0
@@ -111,27 +104,36 @@ def parse_definition(text: str, path: str) -> Definition | Problem:
     if len(text) > DEFINITION_LENGTH_MAX:
         return Problem(path, f"the definition has {len(text)} characters; at most {DEFINITION_LENGTH_MAX} are allowed")
     try:
-        body = _build(PARSER.parse(text), _Place())
+        return Definition(_read(text))
     except UnexpectedInput as error:
-        return _syntax_problem(error, text, path)
+        return syntax_problem(error, text, path)
     except Refused as refused:
         return Problem(path, str(refused), refused.suggestion)
-    return _within_limits(body, path)
 
 
-def definition_of(body: Node, path: str) -> Definition | Problem:
-    """What was not read from a text as a definition, held to the same limits."""
+def _read(text: str) -> Node:
+    """The node that a text says. Raises UnexpectedInput and Refused."""
+    tree, tests = PARSER.parse(text), list[Tree[Token]]()
+    body = _build(tree, _Place(tests))
+    count = primary_expressions(body)
+    if count > PRIMARY_EXPRESSIONS_MAX:
+        places = [tree, *tests] if isinstance(body, Scalar) else tests
+        places.sort(key=lambda place: place.meta.start_pos)
+        raise Refused(places[PRIMARY_EXPRESSIONS_MAX], _TOO_MANY.format(count), _SPLIT)
+    return body
+
+
+def definition_of(body: Node, path: str, places: Iterable[str]) -> Definition | Problem:
+    """What was not read from a text as a definition, held to the same limits.
+
+    `places`: paths of its primary expressions, in order.
+    """
     length = len(format_node(body))
     if length > DEFINITION_LENGTH_MAX:
         return Problem(path, f"as a text this has {length} characters; at most {DEFINITION_LENGTH_MAX} are allowed")
-    return _within_limits(body, path)
-
-
-def _within_limits(body: Node, path: str) -> Definition | Problem:
     count = primary_expressions(body)
     if count > PRIMARY_EXPRESSIONS_MAX:
-        message = f"the definition has {count} primary expressions; at most {PRIMARY_EXPRESSIONS_MAX} are allowed"
-        return Problem(path, message, "split it into audiences that refer to one another")
+        return Problem(list(places)[PRIMARY_EXPRESSIONS_MAX], _TOO_MANY.format(count), _SPLIT)
     return Definition(body)
 
 
@@ -142,30 +144,11 @@ def primary_expressions(node: Node) -> int:
     return own + sum(len(tests_of(where)) for where in inside)
 
 
-def _syntax_problem(error: UnexpectedInput, text: str, path: str) -> Problem:
-    place = f"line {error.line}, column {error.column}"
-    if isinstance(error, UnexpectedCharacters):
-        character = text[error.pos_in_stream or 0]
-        if character in "'\"":
-            return Problem(path, f"{place}: this text in quotes does not end", f"close it with {character}")
-        return Problem(path, f"{place}: unexpected {character!r}")
-    assert isinstance(error, UnexpectedToken), error
-    accepted = error.accepts or error.expected
-    expected = sorted(_TERMINALS[name] for name in accepted if name in _TERMINALS)
-    suggestion = f"expected {' or '.join(expected)}"
-    if error.token.type == "$END":
-        ends = text.rstrip()
-        last_line = ends.rpartition("\n")[2]
-        place = f"line {ends.count(chr(10)) + 1}, column {len(last_line) + 1}"
-        return Problem(path, f"{place}: the definition ends too early", suggestion)
-    return Problem(path, f"{place}: unexpected {str(error.token)!r}", suggestion)
-
-
 def _build(node: Any, place: _Place) -> Node:
     """A tree of the grammar as a node. Raises Refused."""
     if place.depth >= NESTING_MAX:
         raise Refused(node, f"the definition is nested more than {NESTING_MAX} deep")
-    inner = _Place(place.level, place.depth + 1)
+    inner = replace(place, depth=place.depth + 1)
     match node.data:
         case "disjunction":
             return Or(tuple(_flat(Or, (_condition(child, inner) for child in node.children))))
@@ -180,6 +163,7 @@ def _build(node: Any, place: _Place) -> Node:
             left, operator, right = node.children
             if operator not in _OPERATORS:
                 raise Refused(operator, f"unknown comparison {str(operator)!r}", _nearest_operator(operator))
+            place.tests.append(node)
             return Comparison(_scalar(left, inner), operator.value, _scalar(right, inner))
         case _:
             return _chain(node, inner)
@@ -196,6 +180,7 @@ def _flat(kind: type[And | Or], operands: Iterable[Condition]) -> Iterable[Condi
 def _condition(node: Any, place: _Place) -> Condition:
     built = _build(node, place)
     if isinstance(built, TraitRef | PropertyRef | ContextRef):
+        place.tests.append(node)
         return Holds(built)
     if isinstance(built, Literal | Reduction):
         raise Refused(node, "this is a value; a condition is expected here", "compare it, such as `… >= 1`")
@@ -219,6 +204,8 @@ def _chain(node: Any, place: _Place) -> Node:
     for method in reversed(methods):
         name, arguments = method.children[1], arguments_of(method.children[2:])
         value = _method(value, name, arguments, place)
+        if not isinstance(value, Scalar | Vector):
+            place.tests.append(method)
     if isinstance(value, Vector):
         raise Refused(node, f"event({value.event!r}) alone is no value", "end it with a reducer, such as .count()")
     return value
@@ -295,7 +282,7 @@ def _of_events(vector: Vector, name: Token, arguments: list[Any], place: _Place)
     if name == "where":
         if len(arguments) != 1:
             raise Refused(name, f"where() takes one condition, not {len(arguments)}", "join them with AND")
-        condition = _condition(arguments[0], _Place(place.level + 1, place.depth))
+        condition = _condition(arguments[0], replace(place, level=place.level + 1))
         return replace(vector, where=(*vector.where, *_flat(And, [condition])))
     if name in FILTERS:
         return filtered(vector, name, arguments, inside_where=place.level > 0)

@@ -15,7 +15,8 @@ from hypothesis import given
 from cdp_stream.config.form import Form
 from cdp_stream.config.topology import parse_topology
 from cdp_stream.errors import Problem, TopologyError
-from cdp_stream.language.forms import form_of, read_form
+from cdp_stream.language.form_printer import form_of
+from cdp_stream.language.forms import read_form
 from cdp_stream.language.nodes import Definition, Holds
 from cdp_stream.language.parse import parse_definition
 from cdp_stream.language.printer import format_definition
@@ -81,7 +82,9 @@ def test_the_example_of_the_page_is_valid() -> None:
         ({"trait": "a", "before_date": "2025-01-31"}, "where.before_date: '2025-01-31' is not a full ISO-8601 timestamp; such as '2025-01-31T00:00:00Z'"),
         ({"trait": "a..b"}, "where.trait: 'a..b' has an empty key between its dots; a dot inside a key is written \\."),
         ({"trait": "a", "equals": float("inf")}, "where.equals: inf is no number that can be compared with"),
-        ({"any": [{"trait": f"t{n}"} for n in range(51)]}, "where: the definition has 51 primary expressions; at most 50 are allowed; split it into audiences that refer to one another"),
+        ({"any": [{"trait": f"t{n}"} for n in range(51)]}, "where.any[50]: the definition has 51 primary expressions; at most 50 are allowed, up to here; move a part of it to an audience or trait of its own, and refer to that: trait('its_key')"),
+        ({"event": "X", "where": [{"property": f"p{n}"} for n in range(50)]}, "where.where[49]: the definition has 51 primary expressions; at most 50 are allowed, up to here; move a part of it to an audience or trait of its own, and refer to that: trait('its_key')"),
+        ({"all": [{"trait": "a", "equals": {"event": "X", "where": {"any": [{"property": f"p{n}"} for n in range(49)]}}}, {"not": {"trait": "b"}}]}, "where.all[1].not: the definition has 51 primary expressions; at most 50 are allowed, up to here; move a part of it to an audience or trait of its own, and refer to that: trait('its_key')"),
         ({"trait": "a" * 10_001}, "where: as a text this has 10010 characters; at most 10000 are allowed"),
     ],
 )  # fmt: skip

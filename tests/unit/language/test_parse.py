@@ -318,6 +318,23 @@ def test_fifty_primary_expressions_are_allowed_and_not_one_more() -> None:
     inside = "event('X').where(property('p') = 1).count() = 1"
     assert isinstance(parse_definition(f"{outside} OR {inside}", "here"), Definition)
     assert (
-        "the definition has 51 primary expressions; at most 50 are allowed; "
-        "split it into audiences that refer to one another"
-    ) == refusal(f"{outside} OR {inside} OR NOT trait('b')")
+        "line 2, column 9: the definition has 51 primary expressions; at most 50 are allowed, up to here; "
+        "move a part of it to an audience or trait of its own, and refer to that: trait('its_key')"
+    ) == refusal(f"{outside} OR {inside}\n OR NOT trait('b')")
+
+
+MANY = " AND ".join(["property('p') = 1"] * (PRIMARY_EXPRESSIONS_MAX - 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        # The comparison around is the first of them, though it ends last.
+        (f"event('X').where(\n{MANY}\nAND property('p').contains('x')).count() = 1", "line 3, column 5"),
+        (f"event('X').where(\n{MANY}\nAND property('p') AND property('q')).count()", "line 3, column 5"),
+        (f"event('X').where({MANY}\n).count() = 1 AND\n(trait('b').one_of(1, 2) OR trait('c'))", "line 3, column 2"),
+        (f"trait('a') = event('X').where({MANY}).count()\nOR trait('d').exists() AND trait('e')", "line 2, column 4"),
+    ],
+)
+def test_the_first_primary_expression_too_many_is_shown(text: str, place: str) -> None:
+    assert refusal(text).startswith(f"{place}: the definition has 5"), refusal(text)
