@@ -13,7 +13,8 @@ import orjson
 from cdp_stream.cli.terminal import safe_json
 from cdp_stream.cli.topology import load_compiled
 from cdp_stream.config.difference import Difference, differences
-from cdp_stream.errors import CdpStreamError
+from cdp_stream.config.succession import succession_problems
+from cdp_stream.errors import CdpStreamError, TopologyError
 from cdp_stream.pipeline import CompiledTopology
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
@@ -28,10 +29,12 @@ def apply(topology: Path, wait: bool, timeout: float, as_json: bool) -> None:
     """Put TOPOLOGY in force in its space, for every record from here on, on the Kafka of CDP_STREAM_KAFKA.
 
     Prints what it changes, then appends one entry to the identity log. A running worker decides it at its place in the
-    log, on every partition alike; without a worker it waits there. `space` and `partitions` cannot change.
+    log, on every partition alike; without a worker it waits there. What is fixed for the life of a space, such as
+    `partitions` and the keys, cannot change.
 
     \b
-    Exit code 0: in force, or waiting in the log; 1: refused, or not decided in time; 3: not a valid topology.
+    Exit code 0: in force, or waiting in the log; 1: refused, or not decided in time; 3: not a valid topology, or none
+    that can follow the one in force.
 
     \b
     Examples:
@@ -76,6 +79,9 @@ async def _apply(settings: Any, compiled: CompiledTopology, within_s: float) -> 
     }
     if in_force.version == compiled.version:
         return result
+    problems = succession_problems(in_force.topology, compiled.topology, in_force.barrier.retired)
+    if problems:
+        raise TopologyError("topology", problems)
     await find_sources(log, proposed_names.sources)
     admin = AIOKafkaAdminClient(**settings.aiokafka_options())
     await admin.start()

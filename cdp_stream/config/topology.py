@@ -234,7 +234,10 @@ class Audience(Part):
         examples=[{"trait": "total_spend", "at_least": 500}],
     )
     include_anonymous: Switch = Field(
-        default=False, description="Whether profiles with anonymous ids only may be members.", examples=[True]
+        default=False,
+        description="Whether profiles with anonymous ids only may be members. A later version may switch it off, but "
+        "not on: declare another audience, with a key of its own.",
+        examples=[True],
     )
     historical: Historical = Field(
         default=True,

@@ -6,11 +6,11 @@ row of the ledger says what became of it either way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from cdp_stream.config.succession import computed_keys, succession_problems
 from cdp_stream.config.topology import Topology, canonical
 from cdp_stream.errors import LogContradiction, TopologyError
 from cdp_stream.model.change import Resync, TopologyApplied
@@ -122,28 +122,16 @@ def _proposed(work: Work, entry: Control) -> tuple[CompiledTopology | None, str 
     except TopologyError as error:
         return None, f"refused: {error.problems[0]}"
     present = work.stage.topology
-    violation = None if present is None else _refusal(present.topology, proposed.topology, work.barrier.retired)
-    return (proposed, None) if violation is None else (None, violation)
-
-
-def _refusal(now: Topology, proposed: Topology, retired: Sequence[str]) -> str | None:
-    """Why a topology cannot follow the one in force, or None if it can."""
-    for name in ("space", "partitions"):
-        was, wanted = getattr(now, name), getattr(proposed, name)
-        if was != wanted:
-            return f"refused: {name} is {was} for the life of the space and cannot become {wanted}"
-    kinds = {destination.name: destination.kind for destination in now.destinations}
-    for destination in proposed.destinations:
-        was = kinds.get(destination.name, destination.kind)
-        if was != destination.kind:
-            return f"refused: the destination {destination.name} is of the kind {was}; give the new one another name"
-    return _key_used_again(now, proposed, retired)
+    if present is None:
+        return proposed, None
+    problems = succession_problems(present.topology, proposed.topology, work.barrier.retired)
+    return (None, f"refused: {problems[0]}") if problems else (proposed, None)
 
 
 def _put_in_force(work: Work, topology: CompiledTopology) -> None:
     barrier = work.barrier
     if work.stage.topology is not None:
-        gone = _keys(work.stage.topology.topology).keys() - _keys(topology.topology).keys()
+        gone = computed_keys(work.stage.topology.topology).keys() - computed_keys(topology.topology).keys()
         barrier.retired = [*barrier.retired, *sorted(gone)]
     since = _since(work, topology.topology)
     if since:
@@ -178,25 +166,6 @@ def _since(work: Work, topology: Topology) -> dict[str, Instant]:
         work.barrier.declared = {name: work.barrier.now, **work.barrier.declared}
         since[audience.key] = max(0, work.barrier.declared[name] - int(audience.historical))
     return since
-
-
-def _keys(topology: Topology) -> dict[str, str]:
-    """Keys of what is computed, and whether each is a trait's or an audience's."""
-    return {
-        **{trait.key: "a trait" for trait in topology.traits},
-        **{audience.key: "an audience" for audience in topology.audiences},
-    }
-
-
-def _key_used_again(now: Topology, proposed: Topology, retired: Sequence[str]) -> str | None:
-    """Why a proposal's keys are refused: a key means one thing for the life of a space ("using-engage-data")."""
-    was, wanted = _keys(now), _keys(proposed)
-    for key, what in wanted.items():
-        if key in retired:
-            return f"refused: the key '{key}' was removed earlier and is never used again; choose another key"
-        if was.get(key, what) != what:
-            return f"refused: the key '{key}' is that of {was[key]} and is never used for anything else"
-    return None
 
 
 def first_topology(topology: CompiledTopology, clock: Instant) -> Control:

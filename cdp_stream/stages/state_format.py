@@ -22,7 +22,7 @@ the present form from then on.
 """
 STATE_FORMAT_OLDEST: Final = 0
 """The oldest format that this version takes over."""
-DECISION_VERSION: Final = 3
+DECISION_VERSION: Final = 4
 
 
 class Stamped(Protocol):

@@ -113,8 +113,34 @@ def test_a_key_means_one_thing_for_the_life_of_a_space() -> None:
     driver.reconfigure(topology())
     with pytest.raises(TopologyError, match="the key 'buyers' was removed earlier and is never used again"):
         driver.reconfigure(topology(BUYERS))
-    assert driver.take("ledger")[-1]["violation"].startswith("refused: the key 'buyers' was removed earlier")
+    assert driver.take("ledger")[-1]["violation"].startswith(
+        "refused: audiences[0].key: the key 'buyers' was removed earlier"
+    )
     driver.reconfigure(topology({**BUYERS, "key": "buyers_2"}))
+
+
+def test_an_edit_may_keep_anonymous_profiles_out_of_an_audience_and_not_let_them_in() -> None:
+    driver = TopologyDriver(topology(BUYERS, {**BUYERS, "key": "all_buyers", "include_anonymous": True}))
+    order(driver, 1)
+    opened = topology({**BUYERS, "key": "all_buyers"}, {**BUYERS, "include_anonymous": True})
+    with pytest.raises(TopologyError) as refused:
+        driver.reconfigure(opened)
+    assert (
+        "refused: audiences[1].include_anonymous: the audience 'buyers' was declared without anonymous profiles, and "
+        "cannot be opened to them; set it back to false, and declare another audience, with a key of its own, for both"
+    ) in str(refused.value)
+    # Nothing has changed: the version before stays in force, with what it said of the other audience.
+    for day in (20, 21):
+        driver.put({"type": "track", "event": "Order", "anonymousId": "a9"}, received_at=DAY.format(day))
+    found = driver.profile("anonymous_id:a9")
+    assert found is not None
+    assert ["all_buyers"] == found["audiences"]
+    driver.reconfigure(topology(BUYERS, {**BUYERS, "key": "all_buyers"}))
+    found = driver.profile("anonymous_id:a9")
+    assert found is not None
+    assert [] == found["audiences"]
+    with pytest.raises(TopologyError, match=r"audiences\[1\]\.include_anonymous"):
+        driver.reconfigure(topology(BUYERS, {**BUYERS, "key": "all_buyers", "include_anonymous": True}))
 
 
 @pytest.mark.parametrize(

@@ -262,4 +262,8 @@ def _changed(draw: Random, topology: dict[str, Any], unit_s: int) -> dict[str, A
     elif change == "identity":
         after["sources"] = [dict(source) for source in topology["sources"]]
         after["sources"][1]["identity"] = not topology["sources"][1].get("identity", True)
+    closed = {one["key"] for one in topology["audiences"] if not one.get("include_anonymous", False)}
+    after["audiences"] = [
+        {**one, "include_anonymous": False} if one["key"] in closed else one for one in after["audiences"]
+    ]
     return after

@@ -64,11 +64,11 @@ REFUSED = [
     (apply_control(SECOND, "0123456789abcdef", 1, 5), f"based on 0123456789abcdef, in force is {FIRST.version}"),
     (
         apply_control(compile_topology(parse_topology({**BASE, "partitions": 3})), FIRST.version, 1, 5),
-        "partitions is 2 for the life of the space and cannot become 3",
+        "partitions: is 2 for the life of the space and cannot become 3",
     ),
     (
         apply_control(compile_topology(parse_topology({**BASE, "space": "other"})), FIRST.version, 1, 5),
-        "space is shop for the life of the space and cannot become other",
+        "space: is shop for the life of the space and cannot become other",
     ),
     (
         apply_control(
@@ -79,7 +79,7 @@ REFUSED = [
             1,
             5,
         ),
-        "the destination crm is of the kind event; give the new one another name",
+        "destinations[0].kind: the destination crm is of the kind event; give the new one another name",
     ),
     (Control(5, "apply", "made-by-hand", FIRST.version, {"spice": 1}), "sources: 'sources' is missing"),
     (Control(5, "apply", "made-by-hand", FIRST.version, ["no", "topology"]), "should be a mapping"),
