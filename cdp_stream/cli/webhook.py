@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -16,7 +17,15 @@ from cdp_stream.config.topology import Topology
 from cdp_stream.errors import SettingsError, UsageError
 from cdp_stream.model.time import SECOND_MS, parse_duration
 
-_HEADERS_OF_OURS = ("content-type", "webhook-id", "webhook-timestamp", "webhook-signature")
+_HEADERS_OF_OURS = (
+    "content-type",
+    "content-length",
+    "transfer-encoding",
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
+)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 @click.command()
@@ -100,6 +109,8 @@ def _header(given: str) -> tuple[str, str]:
     name, separator, variable = given.partition("=")
     if not separator or not name or not variable:
         raise UsageError("--header needs a name and a variable, such as Authorization=CRM_TOKEN")
+    if not _HEADER_NAME.fullmatch(name):
+        raise UsageError(f"--header {name!r}: a header's name has letters, digits and signs such as '-', no spaces")
     if name.lower() in _HEADERS_OF_OURS:
         raise UsageError(f"--header {name}: the connector sets this header itself")
     value = os.environ.get(variable)

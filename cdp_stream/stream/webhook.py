@@ -11,11 +11,11 @@ import base64
 import logging
 import signal
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import aiohttp
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
 from aiokafka.admin import AIOKafkaAdminClient
@@ -23,22 +23,24 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from prometheus_client import start_http_server
 
-from cdp_stream import __version__
 from cdp_stream.config.destination import Destination
-from cdp_stream.errors import BrokerUnavailable, SettingsError
+from cdp_stream.errors import BrokerUnavailable, CdpStreamError, SettingsError
 from cdp_stream.metrics import Metrics, WebhookMetrics
 from cdp_stream.model.time import format_instant
 from cdp_stream.stages.records import DESTINATION_PREFIX
 from cdp_stream.stream.kafka_log import KafkaLog, wall_clock_ms
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import MESSAGE_BYTES_MAX, TopicNames, create_topics
-from cdp_stream.stream.webhook_delivery import Answer, Delivery, Receiver, Sender
+from cdp_stream.stream.webhook_delivery import Answer, Delivery, Receiver, Sender, open_session
 from cdp_stream.stream.webhook_lanes import Lanes, Message
 from cdp_stream.stream.webhook_pace import Pace
 
 _POLL_MS: Final = 200
 _POLL_FULL_MS: Final = 20
 _COMMIT_EVERY_S: Final = 1.0
+_TROUBLES_EVERY_S: Final = 10.0
+_DEAD_LETTER_PAYLOAD_MAX: Final = MESSAGE_BYTES_MAX // 2
+"""Bytes. A dead letter holds a payload with words around it, or in base64; both must fit in a record."""
 _FETCH_BYTES_MAX: Final = 1024 * 1024
 _PARALLEL_MAX: Final = 1_000
 log = logging.getLogger("cdp_stream.webhook")
@@ -73,7 +75,13 @@ async def _run(connector: Connector) -> None:
         loop.add_signal_handler(number, stop.set)
     metrics = Metrics()
     if connector.metrics_port:
-        start_http_server(connector.metrics_port, registry=metrics.registry)
+        try:
+            start_http_server(connector.metrics_port, registry=metrics.registry)
+        except OSError as error:
+            raise CdpStreamError(
+                f"port {connector.metrics_port} for metrics cannot be had ({error.strerror}): name another one with "
+                "--metrics-port, or 0 for none"
+            ) from error
     await deliver_until(stop, connector, WebhookMetrics(metrics, connector.destination.name))
 
 
@@ -96,17 +104,16 @@ async def deliver_until(stop: asyncio.Event, connector: Connector, metrics: Webh
     )
     producer = AIOKafkaProducer(**options, acks="all", enable_idempotence=True, max_request_size=MESSAGE_BYTES_MAX * 2)
     pace = Pace(destination.rate_per_second, time.monotonic)
-    agent = {"User-Agent": f"cdp-stream/{__version__}"}
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connector.parallel), headers=agent, cookie_jar=aiohttp.DummyCookieJar()
-    ) as session:
+    troubles = Troubles()
+    async with open_session(connector.parallel) as session:
 
         def observe(answer: Answer, seconds: float) -> None:
             metrics.request(answer.reason or answer.verdict, seconds)
+            troubles.note(answer)
 
         sender = Sender(session, connector.receiver, pace, connector.parallel, observe)
         desk = _Desk(connector, sender, producer, metrics)
-        delivering = _Delivering(consumer, desk, pace, names.partitions)
+        delivering = _Delivering(consumer, desk, pace, names.partitions, troubles)
         consumer.subscribe([topic], listener=delivering)
         try:
             await producer.start()
@@ -133,6 +140,29 @@ async def _ensure_topics(settings: Settings, names: TopicNames, destination: str
         await create_topics(admin, wanted, settings.replication_factor)
     finally:
         await admin.close()
+
+
+class Troubles:
+    """What the receiver did not take, for the log: one line in a while, however many requests it is."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._tell_at = 0.0
+
+    def note(self, answer: Answer) -> None:
+        """An attempt's answer."""
+        if answer.verdict == "again":
+            # Only where there was no answer is the detail ours.
+            cause = f" ({answer.detail})" if answer.status is None and answer.detail else ""
+            self._counts[answer.reason + cause] += 1
+
+    def tell(self, now_s: float) -> None:
+        """Say what has come together since the last time, if it is long enough ago."""
+        if self._counts and now_s >= self._tell_at:
+            told = ", ".join(f"{reason}: {count}" for reason, count in self._counts.most_common())
+            log.warning("requests that will be tried again: %s", told)
+            self._counts.clear()
+            self._tell_at = now_s + _TROUBLES_EVERY_S
 
 
 class _Desk:
@@ -184,7 +214,10 @@ def message_id_of(value: bytes) -> str | None:
 
 
 def dead_letter_row(destination: str, message: Message, delivery: Delivery, now_ms: int) -> dict[str, Any]:
-    """What is kept of a message that was not delivered: why, after how many attempts, and the message itself."""
+    """What is kept of a message that was not delivered: why, after how many attempts, and the message itself.
+
+    Of one that is too large for that, only its size; it stands in its topic, at `source`.
+    """
     answer = delivery.answer
     row: dict[str, Any] = {
         "destination": destination,
@@ -197,6 +230,9 @@ def dead_letter_row(destination: str, message: Message, delivery: Delivery, now_
         row["status"] = answer.status
     if answer.detail:
         row["detail"] = answer.detail
+    if len(message.value) > _DEAD_LETTER_PAYLOAD_MAX:
+        row["size"] = len(message.value)
+        return row
     try:
         row["payload"] = orjson.loads(message.value)
     except orjson.JSONDecodeError:
@@ -207,8 +243,11 @@ def dead_letter_row(destination: str, message: Message, delivery: Delivery, now_
 class _Delivering(ConsumerRebalanceListener):  # type: ignore[misc]
     """Moves messages from the consumer to lanes, and commits what is dealt with."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, desk: _Desk, pace: Pace, partitions: int) -> None:
+    def __init__(
+        self, consumer: AIOKafkaConsumer, desk: _Desk, pace: Pace, partitions: int, troubles: Troubles
+    ) -> None:
         self._consumer = consumer
+        self._troubles = troubles
         self._desk = desk
         self._pace = pace
         self._partitions = partitions
@@ -249,6 +288,7 @@ class _Delivering(ConsumerRebalanceListener):  # type: ignore[misc]
                 commit_at = now + _COMMIT_EVERY_S
                 await self._commit(lanes.committable())
                 metrics.position(lanes.in_flight, self._lag())
+                self._troubles.tell(now)
 
     async def finish(self) -> None:
         """Close the lanes and commit what they have dealt with."""

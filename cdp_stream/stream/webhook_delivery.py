@@ -14,6 +14,7 @@ import binascii
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -21,9 +22,10 @@ from hashlib import sha256
 from typing import Final, Literal
 
 import aiohttp
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_delay, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random_exponential
 from yarl import URL
 
+from cdp_stream import __version__
 from cdp_stream.errors import SettingsError
 from cdp_stream.stream.webhook_pace import Pace
 
@@ -91,6 +93,16 @@ class Abandoned(Exception):
     """The connector is closing: the message was not delivered, and will be by whoever comes next."""
 
 
+def open_session(parallel: int) -> aiohttp.ClientSession:
+    """Connections to a receiver: no cookies, and answers as they are, since unpacking them could take any room."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=parallel),
+        headers={"User-Agent": f"cdp-stream/{__version__}", "Accept-Encoding": "identity"},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+    )
+
+
 class Sender:
     """Sends messages to one receiver, `parallel` at a time and no faster than the pace allows."""
 
@@ -113,18 +125,26 @@ class Sender:
     async def deliver(self, message_id: str, body: bytes, closing: asyncio.Event) -> Delivery:
         """Send until the receiver takes it, refuses it for good, or the time for retries is over.
 
-        Raises Abandoned once `closing` is set; a request that is under way is finished first.
+        That time begins with the first attempt, however long the message has waited for its turn. Raises Abandoned once
+        `closing` is set; a request that is under way is finished first.
         """
+        first: float | None = None
 
         async def attempt() -> Answer:
+            nonlocal first
             async with self._slots:
                 await self._turn(closing)
+                first = time.monotonic() if first is None else first
                 return await self._send(message_id, body)
+
+        def is_late(_: RetryCallState) -> bool:
+            assert first is not None
+            return time.monotonic() - first >= self._receiver.retry_for_s
 
         retrying = AsyncRetrying(
             retry=retry_if_result(lambda answer: answer.verdict == "again"),
             wait=self._wait,
-            stop=stop_after_delay(self._receiver.retry_for_s),
+            stop=is_late,
             sleep=_rest(closing),
             retry_error_callback=_last_answer,
         )
@@ -231,20 +251,21 @@ def _secret_bytes(secret: str) -> bytes:
     if not secret.startswith(SECRET_PREFIX):
         return secret.encode()
     try:
-        return base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+        decoded = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
     except binascii.Error:
         raise SettingsError(f"a webhook secret begins with {SECRET_PREFIX} and does not go on in base64") from None
+    if not decoded:
+        raise SettingsError(f"a webhook secret is {SECRET_PREFIX} and nothing else: anybody could sign with it")
+    return decoded
 
 
 def _rest(closing: asyncio.Event) -> Callable[[float], Awaitable[None]]:
     async def rest(seconds: float) -> None:
-        if not closing.is_set() and seconds <= 0:
-            return
-        try:
-            await asyncio.wait_for(closing.wait(), seconds)
-        except TimeoutError:
-            return
-        raise Abandoned
+        if seconds > 0 and not closing.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(closing.wait(), seconds)
+        if closing.is_set():
+            raise Abandoned
 
     return rest
 

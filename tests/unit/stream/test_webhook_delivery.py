@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import hmac
+import shutil
+import ssl
+import subprocess
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -27,6 +33,7 @@ from cdp_stream.stream.webhook_delivery import (
     Delivery,
     Receiver,
     Sender,
+    open_session,
     retry_after_s,
     signature,
     verdict_of,
@@ -63,7 +70,7 @@ def deliver_to(script: Script, *, closing_after: float | None = None, **settings
     async def run() -> None:
         app = web.Application()
         app.router.add_post("/hook", answer)
-        async with TestServer(app) as server, aiohttp.ClientSession() as session:
+        async with TestServer(app) as server, open_session(4) as session:
             receiver = Receiver(url=str(server.make_url("/hook")), **{"retry_for_s": 5.0, **settings})
             sender = Sender(
                 session, receiver, Pace(None, time.monotonic), 4, lambda answer, _: heard.answers.append(answer)
@@ -174,6 +181,93 @@ def test_after_the_time_for_retries_the_last_answer_stands():
     assert heard.delivery.attempts == len(heard.requests) > 1
 
 
+def test_the_time_for_retries_begins_with_the_first_attempt():
+    """However long a message has waited for its turn: nothing is given up untried."""
+    tried: Counter[str] = Counter()
+
+    async def answer(request: web.Request) -> web.Response:
+        tried[request.headers["webhook-id"]] += 1
+        return web.Response(status=503 if tried[request.headers["webhook-id"]] == 1 else 200)
+
+    async def run() -> list[Delivery]:
+        app = web.Application()
+        app.router.add_post("/", answer)
+        async with TestServer(app) as server, open_session(4) as session:
+            receiver = Receiver(url=str(server.make_url("/")), retry_for_s=0.3)
+            sender = Sender(session, receiver, Pace(8, time.monotonic), 4, lambda *_: None)
+            return await asyncio.gather(*(sender.deliver(f"m{n}", BODY, asyncio.Event()) for n in range(6)))
+
+    assert {(delivery.answer.verdict, delivery.attempts) for delivery in asyncio.run(run())} == {("delivered", 2)}
+
+
+def test_pauses_grow_to_a_limit_and_are_drawn(monkeypatch: pytest.MonkeyPatch):
+    pauses: list[float] = []
+
+    def recorded(_: asyncio.Event) -> Callable[[float], Awaitable[None]]:
+        async def rest(seconds: float) -> None:
+            pauses.append(seconds)
+
+        return rest
+
+    monkeypatch.setattr(webhook_delivery, "_rest", recorded)
+    rounds = []
+    for _ in range(30):
+        pauses.clear()
+        deliver_to(statuses(*[503] * 8, 200))
+        # Between two attempts there is a pause, and a look at the pace.
+        rounds.append(pauses[1::2])
+    ceilings = [min(0.01, 0.001 * 2**n) for n in range(8)]
+    for attempt, ceiling in enumerate(ceilings):
+        drawn = [one[attempt] for one in rounds]
+        assert ceiling / 2 < max(drawn) <= ceiling
+        assert min(drawn) < ceiling / 2
+        assert len(set(drawn)) == len(drawn)
+
+
+def test_what_an_answer_packs_is_not_unpacked():
+    async def script(_: web.Request, __: int) -> web.Response:
+        return web.Response(status=400, body=gzip.compress(b"\0" * 50_000_000), headers={"Content-Encoding": "gzip"})
+
+    heard = deliver_to(script)
+    assert heard.requests[0][0]["Accept-Encoding"] == "identity"
+    assert heard.delivery is not None
+    assert heard.delivery.answer.reason == "http_400"
+    assert heard.delivery.answer.detail.startswith("\x1f")
+
+
+def test_a_receiver_without_a_valid_certificate_is_no_receiver(tmp_path: Path):
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    made = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key", "-out", "crt", "-days", "2"]
+    subprocess.run([*made, "-subj", "/CN=127.0.0.1"], cwd=tmp_path, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "crt", tmp_path / "key")
+    took = []
+
+    async def answer(request: web.Request) -> web.Response:
+        took.append(await request.read())
+        return web.Response()
+
+    async def run() -> Delivery:
+        app = web.Application()
+        app.router.add_post("/hush", answer)
+        server = TestServer(app, scheme="https")
+        await server.start_server(ssl=context)
+        try:
+            async with open_session(1) as session:
+                receiver = Receiver(url=f"https://127.0.0.1:{server.port}/hush?token=hush", retry_for_s=0.05)
+                sender = Sender(session, receiver, Pace(None, time.monotonic), 1, lambda *_: None)
+                return await sender.deliver("personas_1", BODY, asyncio.Event())
+        finally:
+            await server.close()
+
+    delivery = asyncio.run(run())
+    assert delivery.answer == Answer("again", "connection", detail="ClientConnectorCertificateError")
+    assert not took
+    assert "hush" not in str(delivery)
+
+
 def test_a_receiver_that_names_a_pause_gets_it():
     heard = deliver_to(statuses(429, 200, **{"Retry-After": "1"}))
     assert heard.answers[0].retry_after_s == 1
@@ -191,6 +285,31 @@ def test_closing_lets_a_request_finish_and_begins_no_other():
     assert heard.delivery.answer.verdict == "delivered"
     with pytest.raises(Abandoned):
         deliver_to(statuses(503, **{"Retry-After": "60"}), closing_after=0.2)
+
+
+def test_closing_begins_nothing_that_waited_for_its_turn():
+    began = []
+
+    async def answer(request: web.Request) -> web.Response:
+        began.append(request.headers["webhook-id"])
+        await asyncio.sleep(0.2)
+        return web.Response()
+
+    async def run() -> list[Delivery | BaseException]:
+        app = web.Application()
+        app.router.add_post("/", answer)
+        async with TestServer(app) as server, open_session(2) as session:
+            sender = Sender(
+                session, Receiver(url=str(server.make_url("/"))), Pace(None, time.monotonic), 2, lambda *_: None
+            )
+            closing = asyncio.Event()
+            asyncio.get_running_loop().call_later(0.1, closing.set)
+            waiting = (sender.deliver(f"m{n}", BODY, closing) for n in range(20))
+            return await asyncio.gather(*waiting, return_exceptions=True)
+
+    ends = asyncio.run(run())
+    assert len(began) == 2
+    assert [type(end) for end in ends].count(Abandoned) == 18
 
 
 def test_only_so_many_requests_are_under_way_at_a_time():
@@ -242,6 +361,11 @@ def test_a_pause_until_a_date(ahead: int):
     assert retry_after_s(header, float(now)) == min(max(ahead, 0), RETRY_AFTER_MAX_S)
 
 
+@given(st.text() | st.text(st.sampled_from("MonTueJan 0123456789:,+-GMT")), st.floats(0, 4e9))
+def test_whatever_names_a_pause_it_is_bounded(header: str, now_s: float):
+    assert 0 <= retry_after_s(header, now_s) <= RETRY_AFTER_MAX_S
+
+
 @given(st.integers(100, 599))
 def test_every_status_has_one_verdict(status: int):
     verdict = verdict_of(status)
@@ -256,6 +380,7 @@ def test_every_status_has_one_verdict(status: int):
         ({"url": "hush"}, "must begin with https:// or http://"),
         ({"url": "https://user:hush@crm.example"}, "holds credentials; give them as a header instead"),
         ({"url": "https://crm.example", "secrets": ("whsec_hush!",)}, "does not go on in base64"),
+        ({"url": "https://crm.example/hush", "secrets": ("whsec_",)}, "anybody could sign with it"),
     ],
 )
 def test_a_receiver_that_cannot_be_sent_to_is_refused_without_showing_it(settings: dict[str, Any], words: str):
