@@ -43,6 +43,7 @@ def evaluate(
         memberships=dict(profile.memberships),
         kind_of=kind_of,
         now=now,
+        profile_id=profile.id,
     )
     dues = {} if only is None else dict(profile.dues)
     identified = any(known.type in IDENTIFIED_TYPES for known in profile.external_ids)

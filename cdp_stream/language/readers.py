@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, Final, TypeVar
 
-import orjson
 from msgspec import Struct, field
 
 from cdp_stream.language.aggregations import ROWS, Aggregation, Shape, aggregation_of, kind_name, shape_of
@@ -23,12 +22,31 @@ from cdp_stream.language.nodes import (
     Session,
     TraitRef,
     Within,
+    scalars_of,
 )
-from cdp_stream.language.scope import Occurrence, Scope
+from cdp_stream.language.numbered import Row
+from cdp_stream.language.reducing import (
+    finisher,
+    latest_run,
+    latest_session,
+    nothing_of,
+    places_in_window,
+    reducing,
+    reducing_in_blocks,
+)
+from cdp_stream.language.scope import Notes, Occurrence, Scope
 from cdp_stream.language.values import ELEMENT, Many, lookup, lookup_each
+from cdp_stream.language.verdicts import (
+    Judge,
+    events_until_news,
+    inner_reductions,
+    is_lasting,
+    limits_of,
+    looked_for,
+    traits_in,
+)
 from cdp_stream.model.time import Duration, Instant
 
-Row = list[Any]
 Places = dict[PropertyRef | ContextRef, int]
 """Where in a row the value of a property stands."""
 World = TypeVar("World")
@@ -82,12 +100,12 @@ class Compiler(Struct, frozen=True):
 
     def _reduction(self, reduction: Reduction) -> Read[Scope]:
         shape = self._shape(reduction)
-        finish = _finisher(reduction)
+        finish = finisher(reduction)
         key, kind = shape.key, shape.kind
         if kind == ROWS:
             return self._candidates(reduction, shape)
         if isinstance(reduction.window, Session):
-            return _latest_session(key, kind_name(reduction), reduction.window.gap, finish, _nothing(reduction))
+            return latest_session(key, kind_name(reduction), reduction.window.gap, finish, nothing_of(reduction))
 
         def running(scope: Scope) -> Any:
             state = scope.states.get(key)
@@ -101,7 +119,9 @@ class Compiler(Struct, frozen=True):
         near = window.near if isinstance(window, Between) else 0
         gap = window.gap if isinstance(window, Session) else None
         later = self._later(shape, {})
-        reduce, nothing = _reducing(reduction), _nothing(reduction)
+        judge = None if gap is not None else self._judge(shape, later)
+        reduce, nothing = reducing(reduction), nothing_of(reduction)
+        in_blocks = None if later is not None or gap is not None else reducing_in_blocks(reduction)
         has_value = reduction.path is not None
 
         def read(scope: Scope) -> Any:
@@ -109,11 +129,18 @@ class Compiler(Struct, frozen=True):
             if state is None:
                 return None
             seen, rows = state
-            chosen = rows if reach is None else _in_window(rows, reach, near, scope)
-            if later is not None:
+            start, end = (0, len(rows)) if reach is None else places_in_window(rows, reach, near, scope)
+            if in_blocks is not None and start < end:
+                return in_blocks(rows, (start, end), scope)
+            chosen: Sequence[Row]
+            if judge is not None:
+                chosen = judge.passing(scope, rows, start, end)
+            else:
+                chosen = rows if end - start == len(rows) else rows[start:end]
+            if judge is None and later is not None:
                 chosen = [row for row in chosen if later(Occurrence(row, None, scope))]
             if gap is not None:
-                chosen = _latest_run(chosen, gap, scope)
+                chosen = latest_run(chosen, gap, scope)
                 if has_value:
                     chosen = [row for row in chosen if row[-1] is not None]
             if chosen:
@@ -122,28 +149,52 @@ class Compiler(Struct, frozen=True):
 
         return read
 
-    def _child(self, reduction: Reduction, horizon: Duration | None, around: Places) -> Read[Occurrence]:
-        """A reduction over the events after the one in hand: a funnel's next step."""
+    def _judge(self, shape: Shape, later: Test[Occurrence] | None) -> Judge | None:
+        """The one who keeps which candidates pass, where that lasts."""
+        if later is None or shape.later is None or not is_lasting(shape.later):
+            return None
+        columns: dict[str, int | None] = {}
+        for inner in inner_reductions(shape.later):
+            child = self._shape(inner, shape.horizon, nested=True)
+            columns[child.key] = None
+            if inner in scalars_of(shape.later) and _adds_up(inner, child) and (pair := looked_for(child.later)):
+                columns[child.key] = _places(child)[pair[0]]
+        return Judge(later, columns, map(self._trait, traits_in(shape.later)))
+
+    def _child(
+        self, reduction: Reduction, horizon: Duration | None, around: Places, limits: tuple[float, ...] | None
+    ) -> Read[Occurrence]:
+        """A reduction over the events after the one in hand: a funnel's next step.
+
+        `limits`: the numbers that its count is compared with, where it is nothing but compared.
+        """
         shape = self._shape(reduction, horizon, nested=True)
-        key, window, limit = shape.key, reduction.window, reduction.within_parent
-        near = window.near if isinstance(window, Between) else 0
+        key, limit = shape.key, reduction.within_parent
         later = self._later(shape, around)
-        reduce, nothing = _reducing(reduction), _nothing(reduction)
+        reduced = _reduced_child(reduction, later)
+        counts = reduction.reducer == "count" and reduction.window is None
+        counted = _counted_child(shape, later, around) if later is not None and _adds_up(reduction, shape) else None
 
         def read(parent: Occurrence) -> Any:
-            scope = parent.scope
-            state = scope.states.get(key)
+            notes, state = parent.scope.notes, parent.scope.states.get(key)
             if state is None:
+                if notes is not None:
+                    notes.wait(key, 1)
                 return None
             rows, began = state[1], parent.row[0]
             start = bisect_right(rows, began, key=_TIME)
             end = len(rows) if limit is None else bisect_left(rows, began + limit, lo=start, key=_TIME)
-            chosen = rows[start:end]
-            if chosen and isinstance(window, Within | Between):
-                chosen = _in_window(chosen, window.far, near, scope)
-            if later is not None:
-                chosen = [row for row in chosen if later(Occurrence(row, parent, scope))]
-            return reduce(chosen, scope) if chosen else nothing
+            if notes is None:
+                return reduced(parent, rows, start, end)
+            if counted is None or parent.parent is not None:
+                value, wanted = reduced(parent, rows, start, end), None
+            else:
+                value, wanted = counted(parent, notes, start, end)
+            ahead = events_until_news(value, limits) if counts else 1
+            if ahead is not None and end == len(rows):
+                # Later ones are more than the limit after it, otherwise.
+                notes.wait(key, ahead) if wanted is None else notes.wait_for(key, wanted)
+            return value
 
         return read
 
@@ -151,7 +202,7 @@ class Compiler(Struct, frozen=True):
         """The test that is made anew at each evaluation; `around`: columns of the event around this one."""
         if shape.later is None:
             return None
-        places: Places = {column: place for place, column in enumerate(shape.columns, start=2)}
+        places = _places(shape)
 
         def read(scalar: Scalar) -> Read[Occurrence]:
             match scalar:
@@ -161,7 +212,8 @@ class Compiler(Struct, frozen=True):
                     trait = self._trait(path)
                     return lambda occurrence: trait(occurrence.scope)
                 case Reduction():
-                    return _at_least_zero(scalar, self._child(scalar, shape.horizon, places))
+                    limits = None if shape.later is None else limits_of(shape.later, scalar)
+                    return _at_least_zero(scalar, self._child(scalar, shape.horizon, places, limits))
                 case PropertyRef(path, parent=True):
                     place = around[PropertyRef(path)]
                     return lambda occurrence: _column(_parent(occurrence).row[place], path)
@@ -170,6 +222,57 @@ class Compiler(Struct, frozen=True):
                     return lambda occurrence: _column(occurrence.row[place], scalar.path)
 
         return compile_condition(shape.later, read, lambda occurrence: occurrence.scope)
+
+
+def _reduced_child(
+    reduction: Reduction, later: Test[Occurrence] | None
+) -> Callable[[Occurrence, list[Row], int, int], Any]:
+    """The value of the rows between two places, for the event in hand."""
+    window = reduction.window
+    near = window.near if isinstance(window, Between) else 0
+    reduce, nothing = reducing(reduction), nothing_of(reduction)
+    plain = later is None and window is None and reduction.reducer == "count"
+
+    def reduced(parent: Occurrence, rows: list[Row], start: int, end: int) -> Any:
+        if plain:
+            return end - start
+        scope, chosen = parent.scope, rows[start:end]
+        if chosen and isinstance(window, Within | Between):
+            first, last = places_in_window(chosen, window.far, near, scope)
+            chosen = chosen[first:last]
+        if later is not None:
+            chosen = [row for row in chosen if later(Occurrence(row, parent, scope))]
+        return reduce(chosen, scope) if chosen else nothing
+
+    return reduced
+
+
+def _counted_child(
+    shape: Shape, later: Test[Occurrence], around: Places
+) -> Callable[[Occurrence, Notes, int, int], tuple[int, Any]]:
+    """How many of the rows between two places pass, and which value further ones must have to do so, if any."""
+    key, pair = shape.key, looked_for(shape.later)
+    place = None if pair is None else around[PropertyRef(pair[1].path)]
+
+    def counted(parent: Occurrence, notes: Notes, start: int, end: int) -> tuple[int, Any]:
+        wanted = None if place is None else parent.row[place]
+        if place is not None and wanted is None:
+            return 0, None
+        scope = parent.scope
+        return notes.count(key, (start, end), lambda row: later(Occurrence(row, parent, scope)), wanted), wanted
+
+    return counted
+
+
+def _places(shape: Shape) -> Places:
+    """Where a row of this shape has its columns, behind time and message id."""
+    return {column: place for place, column in enumerate(shape.columns, start=2)}
+
+
+def _adds_up(reduction: Reduction, shape: Shape) -> bool:
+    """A count of events each of which passes or does not, once and for all."""
+    lasts = reduction.window is None and (shape.later is None or not inner_reductions(shape.later))
+    return reduction.reducer == "count" and lasts
 
 
 def _parent(occurrence: Occurrence) -> Occurrence:
@@ -185,88 +288,3 @@ def _at_least_zero(scalar: Scalar, read: Read[World]) -> Read[World]:
     if isinstance(scalar, Reduction) and (scalar.reducer == "count" or scalar.counted):
         return lambda world: read(world) or 0
     return read
-
-
-def _in_window(rows: list[Row], far: Duration, near: Duration, scope: Scope) -> list[Row]:
-    """The rows with times in (now - far, now - near]; takes down when one of the rows enters or leaves."""
-    start = bisect_right(rows, scope.now - far, key=_TIME)
-    end = bisect_right(rows, scope.now - near, lo=start, key=_TIME) if near else len(rows)
-    if start < len(rows):
-        scope.lower(rows[start][0] + far)
-    if end < len(rows):
-        scope.lower(rows[end][0] + near)
-    return rows if start == 0 and end == len(rows) else rows[start:end]
-
-
-def _latest_run(rows: list[Row], gap: Duration, scope: Scope) -> list[Row]:
-    """The latest burst of rows, or none when the gap has passed since its last."""
-    if not rows or rows[-1][0] + gap <= scope.now:
-        return []
-    scope.lower(rows[-1][0] + gap)
-    start = len(rows) - 1
-    while start and rows[start][0] - rows[start - 1][0] < gap:
-        start -= 1
-    return rows[start:]
-
-
-def _latest_session(key: str, kind: str, gap: Duration, finish: Callable[[Any], Any], nothing: Any) -> Read[Scope]:
-    """The latest of the sessions kept, or nothing when it has expired."""
-
-    def read(scope: Scope) -> Any:
-        sessions = scope.states.get(key)
-        if sessions is None:
-            return None
-        _, end, state = sessions[-1]
-        if end + gap <= scope.now:
-            return nothing
-        scope.lower(end + gap)
-        value = scope.kind_of(kind).read(state)
-        return nothing if value is None else finish(value)
-
-    return read
-
-
-def _reducing(reduction: Reduction) -> Callable[[list[Row], Scope], Any]:
-    """Brings candidates, at least one, down to the reduction's value."""
-    match reduction.reducer:
-        case "count":
-            return lambda rows, _scope: len(rows)
-        case "first":
-            return lambda rows, _scope: rows[0][-1]
-        case "last":
-            return lambda rows, _scope: rows[-1][-1]
-    kind_key, finish = kind_name(reduction), _finisher(reduction)
-    many = reduction.path is not None and ELEMENT in reduction.path and reduction.value_type != "array"
-
-    def reduce(rows: list[Row], scope: Scope) -> Any:
-        kind = scope.kind_of(kind_key)
-        values = ((value, row[0], row[1]) for row in rows for value in (row[-1] if many else (row[-1],)))
-        return finish(kind.read(kind.of(values)))
-
-    return reduce
-
-
-def _nothing(reduction: Reduction) -> Any:
-    """The value when every event has left the window: 0 of a count, an empty list, else none."""
-    if reduction.reducer == "count" or reduction.counted:
-        return 0
-    return [] if reduction.reducer == "unique" else None
-
-
-def _finisher(reduction: Reduction) -> Callable[[Any], Any]:
-    """From what a kind reads to the value: most kinds read the value itself."""
-    if reduction.reducer == "mode":
-        assert reduction.minimum is not None
-        return _most_frequent(reduction.minimum, as_json=reduction.value_type in ("number", "array"))
-    return len if reduction.counted else lambda value: value
-
-
-def _most_frequent(minimum: int, *, as_json: bool) -> Callable[[Any], Any]:
-    def most_frequent(counts: dict[str, int]) -> Any:
-        greatest = max(counts.values())
-        if greatest < minimum:
-            return None
-        text = min(text for text, count in counts.items() if count == greatest)
-        return orjson.loads(text) if as_json else text
-
-    return most_frequent

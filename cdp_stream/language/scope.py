@@ -20,8 +20,24 @@ class Kind(Protocol):
     def of(self, events: Iterable[tuple[Any, Instant, str]]) -> Any:
         """The state of all these events: value, time and message id of each."""
 
+    def merge(self, state: Any, other: Any) -> Any:
+        """The state of the events of both."""
+
     def read(self, state: Any) -> Any:
         """The value, or None for none."""
+
+
+class Notes(Protocol):
+    """Takes down what the answer about a candidate depends on (`verdicts.py`)."""
+
+    def wait(self, key: str, events: int) -> None:
+        """It may be another one when this state has so many more events."""
+
+    def wait_for(self, key: str, value: Any) -> None:
+        """It may be another one when this state has one more event with this value."""
+
+    def count(self, key: str, places: tuple[int, int], passes: Callable[[Any], bool], value: Any = None) -> int:
+        """How many of the state's events at these places pass; where a value is given, only events with it can."""
 
 
 KindOf = Callable[[str], Kind]
@@ -39,6 +55,10 @@ class Scope(Struct):
     now: Instant
     due: Instant = NEVER
     """The earliest instant at which the computation in hand may come to another result by time alone."""
+    profile_id: str = ""
+    """Whose; without it, nothing is kept for the next evaluation."""
+    notes: Notes | None = None
+    """Where tests of candidates that are kept take down what they depend on."""
 
     def lower(self, instant: Instant) -> None:
         """A result may be another one from this instant on."""
