@@ -1,7 +1,7 @@
 """What does one noisy profile cost the others? Their latency without it, and with it, in one run.
 
 Both stages work. The others, `--people` of them, send `identify` with a new trait value at a steady rate all along; in every
-second phase one more profile sends `--noisy` a second, into all source partitions. Measured is the time from handing a
+second phase one more profile brings `--noisy` new identifiers a second, into all source partitions. Measured is the time from handing a
 record of the others to the producer to reading the trait change that it made. Each phase begins with a warm-up. With
 `p99_ratio` of about 1 the noisy profile is nobody's business but its own.
 
@@ -52,9 +52,9 @@ def identifies(people: int, first: int) -> Iterator[bytes]:
 
 
 def noise(first: int) -> Iterator[bytes]:
-    """The one profile."""
+    """The one profile, each time with another identifier."""
     for number in count(first, PARTITIONS):
-        yield b'{"type":"identify","userId":"noisy","messageId":"n-%d","traits":{"visits":%d}}' % (number, number)
+        yield b'{"type":"identify","userId":"noisy","messageId":"n-%d","anonymousId":"a-%d"}' % (number, number)
 
 
 class Watch:
@@ -166,7 +166,7 @@ def run(bootstrap: str, options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=int, default=1_000, help="of the others together, a second")
-    parser.add_argument("--noisy", type=int, default=10_000, help="of the noisy profile, a second")
+    parser.add_argument("--noisy", type=int, default=10_000, help="new identifiers of the noisy profile, a second")
     parser.add_argument("--people", type=int, default=2_000)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rounds", type=int, default=2)

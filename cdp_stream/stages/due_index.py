@@ -6,7 +6,7 @@ waits. Changes of a step lie on top until they are committed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
 from heapq import heappop, heappush
 from typing import Final
 
@@ -16,6 +16,7 @@ from cdp_stream.model.time import Instant
 
 _DUE: Final = b"d"
 _INSTANT_BYTES: Final = 8
+_READ_AT_ONCE: Final = 1_000
 
 
 class DueIndex:
@@ -26,8 +27,12 @@ class DueIndex:
         self._places: dict[ProfileId, Instant | None] = {}
         self._moved: set[ProfileId] = set()
         self._heap: list[tuple[Instant, ProfileId]] = []
-        self._stored: Iterator[tuple[Instant, ProfileId]] | None = None
-        self._next_stored: tuple[Instant, ProfileId] | None = None
+        self._ahead: deque[tuple[Instant, ProfileId]] = deque()
+        """What was read of the committed index and is not passed yet."""
+        self._read_to: bytes | None = None
+        """The first key that was not read; None: nothing was."""
+        self._covered: Instant = -1
+        """Everything due at or before this instant was read."""
         self._floor: Instant = 0
 
     def known(self, profile_id: ProfileId, due: Instant | None) -> None:
@@ -65,29 +70,35 @@ class DueIndex:
         """What was written stands in the store."""
         self._moved.clear()
         self._heap.clear()
-        self._stored = self._next_stored = None
+        self._ahead.clear()
+        self._read_to, self._covered = None, -1
 
     def forget(self, profile_id: ProfileId) -> None:
         """The profile leaves the cache; it will be read again."""
         self._places.pop(profile_id, None)
 
     def _first_stored(self, until: Instant) -> tuple[Instant, ProfileId] | None:
-        """The first of the committed index that this step has not moved."""
-        if self._stored is None:
-            self._stored = self._scan(until)
-            self._next_stored = next(self._stored, None)
-        while self._next_stored is not None and self._next_stored[1] in self._moved:
-            self._next_stored = next(self._stored, None)
-        return self._next_stored
+        """The first of the committed index that this step has not moved; None if there is none up to `until`."""
+        while True:
+            while self._ahead and self._ahead[0][1] in self._moved:
+                self._ahead.popleft()
+            if self._ahead or until <= self._covered:
+                return self._ahead[0] if self._ahead else None
+            self._read_on(until)
 
-    def _scan(self, until: Instant) -> Iterator[tuple[Instant, ProfileId]]:
-        # Where many deletions lie in front, a search from the beginning would pass over all of them each time.
-        start = _DUE + self._floor.to_bytes(_INSTANT_BYTES, "big")
-        for key, _ in self._store.scan(_DUE, start):
+    def _read_on(self, until: Instant) -> None:
+        # Where many deletions lie in front, a search from the beginning would pass over all of them each time. And no
+        # iterator stays open between two calls: it would hold the store open beyond its owner.
+        start = self._read_to or _DUE + self._floor.to_bytes(_INSTANT_BYTES, "big")
+        for number, (key, _) in enumerate(self._store.scan(_DUE, start)):
             instant = int.from_bytes(key[1 : 1 + _INSTANT_BYTES], "big")
             if instant > until:
+                break
+            if number == _READ_AT_ONCE:
                 return
-            yield instant, ProfileId(key[1 + _INSTANT_BYTES :].decode())
+            self._ahead.append((instant, ProfileId(key[1 + _INSTANT_BYTES :].decode())))
+            self._read_to = key + b"\0"
+        self._covered = until
 
 
 def _key(due: Instant, profile_id: ProfileId) -> bytes:

@@ -93,13 +93,13 @@ class Cargo(Struct, frozen=True):
 
 
 class ProfileStep(Struct):
-    """What one message decided: records to send, state to write, figures."""
+    """What messages decided that share a step: records to send, state to write, figures."""
 
     outputs: list[OutputRecord]
     writes: dict[bytes, bytes | None]
     tally: Counter[tuple[str, ...]]
     done: bool
-    """False: the input is not done; it is to be offered again once this step is stored."""
+    """False: a message was cut; it is to be offered again once this step is stored."""
 
 
 encode_shipment: Final = msgspec.msgpack.Encoder().encode

@@ -1,8 +1,8 @@
-"""The profile stage: one message of profile changes, or one piece of a shipment, becomes steps of a partition.
+"""The profile stage: messages of profile changes, or pieces of shipments, become steps of a partition.
 
-Mostly one step. Where a message asks for more than a step may hold (a million due times at one clock, a new topology
-version for every profile), it is cut: each step ends with a cursor in the barrier, and the same message is offered
-again until its step says `done`.
+A step takes as many messages as are there, up to a bound: what comes of them is the same, whichever share a step. Where
+one asks for more than a step may hold (a million due times at one clock, a new topology version for every profile), it
+is cut: each step ends with a cursor in the barrier, and the same message is offered again until its step says `done`.
 
 Its rooms work on one `PartitionWork`: how time passes (`profile_time`), how a merge ships and takes in (`profile_merges`),
 and what goes through all profiles (`profile_sweeps`). What waits, and in which order it is played, is told here.
@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import assert_never
+from typing import Final, assert_never
 
 import msgspec
 
 from cdp_stream.errors import LogContradiction
-from cdp_stream.model.change import Absorbed, Absorbs, Clock, ProfileEvent, Resync, TopologyApplied
+from cdp_stream.model.change import Absorbed, Absorbs, Clock, ProfileChanges, ProfileEvent, Resync, TopologyApplied
 from cdp_stream.model.ids import ProfileId
 from cdp_stream.model.ports import Store
 from cdp_stream.pipeline import update_profile
@@ -43,6 +43,9 @@ from cdp_stream.stages.profile_work import PartitionWork
 from cdp_stream.stages.records import seq_number
 from cdp_stream.stages.state_format import stamp
 
+SHARED_UNITS_MAX: Final = 256
+"""A step that has done so much takes no further message: more saves next to nothing, and the process has others to serve."""
+
 
 class ProfileStage:
     """The single writer of one partition's profiles, over a store."""
@@ -54,31 +57,25 @@ class ProfileStage:
         self.barrier, self.states, self.lists = self.work.barrier, self.work.states, self.work.lists
         self._clocks: dict[bytes, Parked] = {}
 
-    def decide(self, offset: int, raw: bytes) -> ProfileStep | None:
-        """The next step of one message of profile changes; None if the message was done already."""
-        barrier = self.barrier
-        if offset < barrier.next_offset:
-            return None
-        message = decode_changes(raw)
-        if message.previous != barrier.last_offset:
-            raise LogContradiction(
-                f"profile changes {self.work.partition}: message {offset} follows {message.previous}, but the last one "
-                f"done is {barrier.last_offset}; messages are missing"
-            )
-        for change in message.changes[barrier.cursor :]:
-            barrier.now = max(barrier.now, change.now)
-            if self.work.is_full() or not self._take(Parked(offset, message.step, message.topology_version, change)):
-                return self.work.finish(done=False)
-            barrier.cursor += 1
-            barrier.cursor_index = change.index
-        barrier.cursor, barrier.cursor_index = 0, -1
-        barrier.next_offset = offset + 1
-        barrier.last_offset = offset
-        return self.work.finish(done=True)
+    def decide(self, messages: Sequence[tuple[int, bytes]]) -> ProfileStep | None:
+        """The next step of these messages of profile changes, with their offsets; None if all were done already.
 
-    def decide_shipment(self, offset: int, raw: bytes) -> ProfileStep | None:
-        """The next step of one shipment record; None if it was done already."""
-        return self.decide_shipments([(offset, raw)])
+        A message that goes through all profiles has steps of its own, since it goes by what is stored.
+        """
+        begun = False
+        for offset, raw in messages:
+            if offset < self.barrier.next_offset:
+                continue
+            message = decode_changes(raw)
+            sweeps = any(isinstance(change, TopologyApplied | Resync) for change in message.changes)
+            if begun and (sweeps or self.work.units >= SHARED_UNITS_MAX):
+                break
+            begun = True
+            if not self._take_message(offset, message):
+                return self.work.finish(done=False)
+            if sweeps:
+                break
+        return self.work.finish(done=True) if begun else None
 
     def decide_shipments(self, records: Sequence[tuple[int, bytes]]) -> ProfileStep | None:
         """The next step of these records, with their offsets; None if all were done already.
@@ -175,6 +172,25 @@ class ProfileStage:
         """The barrier as it is stored, after positions of the step's outputs have been entered."""
         stamp(self.barrier)
         return msgspec.msgpack.encode(self.barrier)
+
+    def _take_message(self, offset: int, message: ProfileChanges) -> bool:
+        """Do or park a message's changes, from the cursor on; False when the step is full before the last of them."""
+        barrier = self.barrier
+        if message.previous != barrier.last_offset:
+            raise LogContradiction(
+                f"profile changes {self.work.partition}: message {offset} follows {message.previous}, but the last one "
+                f"done is {barrier.last_offset}; messages are missing"
+            )
+        for change in message.changes[barrier.cursor :]:
+            barrier.now = max(barrier.now, change.now)
+            if self.work.is_full() or not self._take(Parked(offset, message.step, message.topology_version, change)):
+                return False
+            barrier.cursor += 1
+            barrier.cursor_index = change.index
+        barrier.cursor, barrier.cursor_index = 0, -1
+        barrier.next_offset = offset + 1
+        barrier.last_offset = offset
+        return True
 
     def _take(self, parked: Parked) -> bool:
         """Do or park a change; False when the step is full before the change is done."""

@@ -9,6 +9,7 @@ from typing import Any
 import faust
 
 from cdp_stream.stream.assignor import Holding, assignor_for
+from cdp_stream.stream.consumer import EagerConsumer
 from cdp_stream.stream.membership import group_membership
 from cdp_stream.stream.owners import Owners, PartitionOwner
 from cdp_stream.stream.settings import Settings
@@ -24,6 +25,11 @@ class _App(faust.App):
         """Called by a service that failed, for itself and all that it belongs to."""
         self.fail(reason)
         super()._crash(reason)
+
+    def _new_transport(self) -> Any:
+        transport: Any = super()._new_transport()
+        transport.Consumer = EagerConsumer
+        return transport
 
     async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
         """Otherwise Faust takes the failed message for done, and goes on with the next."""

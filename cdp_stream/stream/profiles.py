@@ -14,6 +14,7 @@ from aiokafka.structs import TopicPartition
 from cdp_stream.errors import StartAgain
 from cdp_stream.metrics import ProfileMetrics
 from cdp_stream.stages.profile_shapes import ProfileStep
+from cdp_stream.stages.profile_work import STEP_BYTES_MAX
 from cdp_stream.stages.profiles import ProfileStage
 from cdp_stream.stages.records import PROFILE_CHANGES, SHIPMENTS
 from cdp_stream.stream.catch_up import read_to_end, require_input
@@ -97,11 +98,18 @@ class ProfileOwner:
         """What stands in the log beyond the state, up to its end or to an offset, wherever the group's committed one is."""
         consumer = self._world.log.consumer()
         await consumer.start()
+        held: list[tuple[int, bytes]] = []
+        size = 0
         try:
             async for _, record in read_to_end(consumer, {self._changes: self.stage.barrier.next_offset}):
                 if before is not None and record.offset >= before:
                     break
-                await self._message(record.offset, record.value)
+                held.append((record.offset, record.value))
+                size += len(record.value)
+                if len(held) >= _QUEUE_MAX or size >= STEP_BYTES_MAX:
+                    await self._take_steps(partial(self.stage.decide, held))
+                    held, size = [], 0
+            await self._take_steps(partial(self.stage.decide, held))
         finally:
             await consumer.stop()
 
@@ -126,19 +134,26 @@ class ProfileOwner:
                 await self._do_present()
             try:
                 async with asyncio.timeout(_SILENT_S):
-                    offset, value, done = await self._queue.get()
+                    taken = [await self._queue.get()]
             except TimeoutError:
                 # A clock is due much sooner, so it stands in the log and was not brought.
                 self._missed = True
                 continue
-            if offset > self.stage.barrier.next_offset:
-                await self._do_present(offset)
-            await self._message(offset, value)
-            done()
-
-    async def _message(self, offset: int, value: bytes) -> None:
-        async with self._one_step:
-            await self._steps(partial(self.stage.decide, offset, value))
+            # What came while the step before was under way shares the next one.
+            while not self._queue.empty():
+                taken.append(self._queue.get_nowait())
+            messages: list[tuple[int, bytes]] = []
+            expected = self.stage.barrier.next_offset
+            for offset, value, _ in taken:
+                if offset > expected:
+                    await self._take_steps(partial(self.stage.decide, messages))
+                    messages = []
+                    await self._do_present(offset)
+                messages.append((offset, value))
+                expected = max(expected, offset + 1)
+            await self._take_steps(partial(self.stage.decide, messages))
+            for _, _, done in taken:
+                done()
 
     async def _take_shipments(self) -> None:
         consumer = self._world.log.consumer()
@@ -149,11 +164,7 @@ class ProfileOwner:
             while True:
                 batches = await consumer.getmany(self._shipments, timeout_ms=_SHIPMENTS_WAIT_MS)
                 records = [(record.offset, record.value) for record in batches.get(self._shipments, [])]
-                while records:
-                    async with self._one_step:
-                        await self._steps(partial(self.stage.decide_shipments, records))
-                    stored = self.stage.barrier.shipments_next
-                    records = [record for record in records if record[0] >= stored]
+                await self._take_steps(partial(self.stage.decide_shipments, records))
         finally:
             await consumer.stop()
 
@@ -167,17 +178,27 @@ class ProfileOwner:
             raise StartAgain(f"topology version {version} has other destinations")
         self._checked = version
 
-    async def _steps(self, decide: Callable[[], ProfileStep | None]) -> None:
-        """Take the steps of one input, until it is done: it may ask for more than one step holds."""
+    async def _take_steps(self, decide: Callable[[], ProfileStep | None]) -> None:
+        """Take the steps of inputs of one kind, until all are done. Those of the other kind get their turn in between,
+        but not while an input is cut.
+        """
+        more = True
+        while more:
+            async with self._one_step:
+                more = await self._take_whole(decide)
+
+    async def _take_whole(self, decide: Callable[[], ProfileStep | None]) -> bool:
+        """Take one step, and more as long as it ends within an input; False if nothing was left."""
         done = False
         while not done:
             began = time.perf_counter()
             with self._owner.writer.step():
                 step = decide()
                 if step is None:
-                    break
+                    return False
                 await self._finish(step, began)
             done = step.done
+        return True
 
     async def _finish(self, step: ProfileStep, began: float) -> None:
         self._check_destinations()

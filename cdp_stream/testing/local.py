@@ -94,8 +94,12 @@ class LocalSpace:
         self.identity.graph.committed()
         shipments: list[OutputRecord] = []
         for partition, at, raw in messages:
-            self._profile_steps(partition, partial(self.profiles[partition].decide, at, raw), shipments)
+            self.hand_over(partition, at, raw, shipments)
         self.deliver(shipments)
+
+    def hand_over(self, partition: int, offset: int, raw: bytes, then: list[OutputRecord]) -> None:
+        """Bring one message of profile changes to its partition; `then` takes what is shipped because of that."""
+        self.profile_steps(partition, partial(self.profiles[partition].decide, [(offset, raw)]), then)
 
     def deliver(self, shipments: list[OutputRecord]) -> None:
         """Bring shipments to their partitions, and what is shipped because of that, until nothing is under way."""
@@ -105,17 +109,14 @@ class LocalSpace:
     def deliver_one(self, shipment: OutputRecord, then: list[OutputRecord]) -> None:
         """Bring one shipment record to its partition; `then` takes what is shipped because of that."""
         stage = self.profiles[shipment.partition]
-        decide = partial(stage.decide_shipment, stage.barrier.shipments_next, shipment.value)
-        self._profile_steps(shipment.partition, decide, then)
+        decide = partial(stage.decide_shipments, [(stage.barrier.shipments_next, shipment.value)])
+        self.profile_steps(shipment.partition, decide, then)
 
-    def _profile_steps(
+    def profile_steps(
         self, partition: int, decide: Callable[[], ProfileStep | None], shipments: list[OutputRecord]
     ) -> None:
-        """All steps of one input."""
-        done = False
-        while not done:
-            step = decide()
-            assert step is not None
+        """All steps of these inputs."""
+        while (step := decide()) is not None:
             self.tally.update(step.tally)
             for record in step.outputs:
                 if record.topic == SHIPMENTS:
@@ -126,7 +127,6 @@ class LocalSpace:
             step.writes[BARRIER_KEY] = stage.encoded_barrier()
             stage.store.commit(step.writes)
             stage.states.committed()
-            done = step.done
 
     def find(self, name: str) -> dict[str, Any] | None:
         """A profile by `type:value` or by profile id (an absorbed one leads to its survivor), or None."""

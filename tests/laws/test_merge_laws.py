@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -41,11 +42,23 @@ totals = st.floats(-1e12, 1e12, allow_nan=False).filter(lambda total: total != 0
 payments = st.lists(st.tuples(singles | merging, totals, cats), min_size=2, max_size=25)
 
 
-class SlowShipments(LocalSpace):
-    """Shipments are under way for as long as chance will have it; each partition's keep their order."""
+class SlowWays(LocalSpace):
+    """Messages and shipments are under way for as long as chance will have it; each partition's keep their order.
+
+    Messages that come together are decided together.
+    """
 
     draw: Random
     haste: float
+
+    def hand_over(self, partition: int, offset: int, raw: bytes, then: list[OutputRecord]) -> None:
+        self.__dict__.setdefault("kept", {}).setdefault(partition, []).append((offset, raw))
+        if self.draw.random() < 0.3:
+            self._together(partition, then)
+
+    def _together(self, partition: int, then: list[OutputRecord]) -> None:
+        messages = self.__dict__.setdefault("kept", {}).pop(partition, [])
+        self.profile_steps(partition, partial(self.profiles[partition].decide, messages), then)
 
     def deliver(self, shipments: list[OutputRecord]) -> None:
         held = self.__dict__.setdefault("held", [])
@@ -55,6 +68,8 @@ class SlowShipments(LocalSpace):
 
     def rest(self) -> None:
         held = self.__dict__.setdefault("held", [])
+        for partition in range(len(self.profiles)):
+            self._together(partition, held)
         while held:
             self._any(held)
 
@@ -88,7 +103,7 @@ def told_destination(topology: dict[str, Any]) -> dict[str, Any]:
     chosen, streams, st.randoms(use_true_random=False), st.sampled_from([0.0, 0.1, 0.5]),
     st.sampled_from([2, 4, 7]), st.none() | st.tuples(st.integers(0, 17), chosen),
 )  # fmt: skip
-def test_nothing_depends_on_how_long_shipments_are_under_way(
+def test_nothing_depends_on_how_long_messages_and_shipments_are_under_way(
     piece_bytes: int, keys: list[str], stream: Any, draw: Random, haste: float, partitions: int, later: Any
 ) -> None:
     early = told_destination(declared_of(keys)[0])
@@ -98,7 +113,7 @@ def test_nothing_depends_on_how_long_shipments_are_under_way(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("cdp_stream.stages.profile_merges.PIECE_BYTES_MAX", piece_bytes)
             if slow:
-                kind = type("Slow", (SlowShipments,), {"draw": draw, "haste": haste})
+                kind = type("Slow", (SlowWays,), {"draw": draw, "haste": haste})
                 patch.setattr(driver_module, "LocalSpace", kind)
             driver = TopologyDriver(early, partitions=partitions, step_size=1 if slow else 3)
             for number, now in enumerate(play(stream, driver, People())):
@@ -216,7 +231,7 @@ def test_a_chain_of_mergers_with_everything_under_way_waits_and_then_tells_the_s
     for slow in (False, True):
         with pytest.MonkeyPatch.context() as patch:
             if slow:
-                kind = type("Slow", (SlowShipments,), {"draw": Random(1), "haste": 0.0})
+                kind = type("Slow", (SlowWays,), {"draw": Random(1), "haste": 0.0})
                 patch.setattr(driver_module, "LocalSpace", kind)
             driver = TopologyDriver(topology, partitions=7, step_size=1)
             for _ in play(stream, driver, People()):

@@ -45,7 +45,7 @@ class Partition:
         message = ProfileChanges(
             step=barrier.next_offset, previous=barrier.last_offset, topology_version=self.version, changes=[change]
         )
-        return self.done(self.stage.decide(barrier.next_offset, encode_changes(message)))
+        return self.done(self.stage.decide([(barrier.next_offset, encode_changes(message))]))
 
     def done(self, step: ProfileStep | None) -> ProfileStep:
         assert step is not None
@@ -69,7 +69,7 @@ def test_a_survivor_waits_from_its_absorbs_to_the_last_shipment() -> None:
     second.take(event(B))
     assert 1 == second.stage.barrier.parked
     (shipment,) = first.take(Absorbed(index=0, record=0, now=6, profile_id=A, into=B, **WHEN)).outputs
-    second.done(second.stage.decide_shipment(0, shipment.value))
+    second.done(second.stage.decide_shipments([(0, shipment.value)]))
     assert (0, 0) == (first.stage.barrier.parked, second.stage.barrier.parked)
 
 

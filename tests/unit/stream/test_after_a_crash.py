@@ -106,7 +106,7 @@ def test_nothing_is_decided_on_top_of_a_step_that_was_not_stored() -> None:
         owner._owner.writer = StepWriter(Writer(0), NAMES, TopicPartition("changelog", 0), {})
         for which in ("changes", "shipments"):
             with pytest.raises(Fenced):
-                await owner._steps(partial(decide, which))
+                await owner._take_steps(partial(decide, which))
 
     asyncio.run(scenario())
     assert decided == ["changes"]
