@@ -29,7 +29,10 @@ DEFINITIONS = {
         "event('Added').where(event('Ordered').where(property('sku') = property(parent: 'sku'))"
         ".within(parent: 7 days).count() = 0).within(30 days).count()"
     ),
-    "condition on a trait that stays": "event('Ordered').where(property('total') > trait('floor')).count()",
+    "funnel: more than so much": (
+        "event('Added').where(event('Ordered').within(parent: 7 days).sum('total') > 1000).within(30 days).count()"
+    ),
+    "condition on a trait that stays": "event('Ordered').where(property('total') = trait('floor')).count()",
     "condition on a trait that changes": "event('Ordered').where(property('total') > trait('mean')).count()",
     "window: count": "event('Added').within(30 days).count()",
     "window: sum": "event('Added').within(30 days).sum('total')",

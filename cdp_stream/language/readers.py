@@ -25,12 +25,15 @@ from cdp_stream.language.nodes import (
     scalars_of,
 )
 from cdp_stream.language.numbered import Row
+from cdp_stream.language.ranks import Ranks, ranked
 from cdp_stream.language.reducing import (
+    adding,
     finisher,
     latest_run,
     latest_session,
     nothing_of,
     places_in_window,
+    reading,
     reducing,
     reducing_in_blocks,
 )
@@ -115,14 +118,12 @@ class Compiler(Struct, frozen=True):
 
     def _candidates(self, reduction: Reduction, shape: Shape) -> Read[Scope]:
         """A reduction over candidates at the top of a definition."""
-        key, window, reach = shape.key, reduction.window, shape.horizon
-        near = window.near if isinstance(window, Between) else 0
-        gap = window.gap if isinstance(window, Session) else None
-        later = self._later(shape, {})
-        judge = None if gap is not None else self._judge(shape, later)
+        key, reach = shape.key, shape.horizon
+        near = reduction.window.near if isinstance(reduction.window, Between) else 0
+        choose = self._chooser(reduction, shape)
         reduce, nothing = reducing(reduction), nothing_of(reduction)
-        in_blocks = None if later is not None or gap is not None else reducing_in_blocks(reduction)
-        has_value = reduction.path is not None
+        is_plain = shape.later is None and not isinstance(reduction.window, Session)
+        in_blocks = reducing_in_blocks(reduction) if is_plain else None
 
         def read(scope: Scope) -> Any:
             state = scope.states.get(key)
@@ -132,26 +133,39 @@ class Compiler(Struct, frozen=True):
             start, end = (0, len(rows)) if reach is None else places_in_window(rows, reach, near, scope)
             if in_blocks is not None and start < end:
                 return in_blocks(rows, (start, end), scope)
-            chosen: Sequence[Row]
-            if judge is not None:
-                chosen = judge.passing(scope, rows, start, end)
-            else:
-                chosen = rows if end - start == len(rows) else rows[start:end]
-            if judge is None and later is not None:
-                chosen = [row for row in chosen if later(Occurrence(row, None, scope))]
-            if gap is not None:
-                chosen = latest_run(chosen, gap, scope)
-                if has_value:
-                    chosen = [row for row in chosen if row[-1] is not None]
+            chosen = choose(scope, rows, start, end)
             if chosen:
                 return reduce(chosen, scope)
             return nothing if seen + near <= scope.now else None
 
         return read
 
-    def _judge(self, shape: Shape, later: Test[Occurrence] | None) -> Judge | None:
+    def _chooser(self, reduction: Reduction, shape: Shape) -> Callable[[Scope, list[Row], int, int], Sequence[Any]]:
+        """Which of the rows between two places count: the rows, or of a mere count something as long."""
+        later, window = self._later(shape, {}), reduction.window
+        if isinstance(window, Session):
+            return _latest_of_session(window.gap, later, has_value=reduction.path is not None)
+        if later is None:
+            return lambda _scope, rows, start, end: rows if end - start == len(rows) else rows[start:end]
+        ranks = self._ranks(reduction, shape)
+        if ranks is not None:
+            return lambda scope, rows, start, end: range(ranks.count(scope, rows, start, end))
+        judge = self._judge(shape, later)
+        if judge is not None:
+            return judge.passing
+        return lambda scope, rows, start, end: [row for row in rows[start:end] if later(Occurrence(row, None, scope))]
+
+    def _ranks(self, reduction: Reduction, shape: Shape) -> Ranks | None:
+        """The one who counts candidates that are more, or less, than a trait, where that is all."""
+        found = ranked(shape.later) if reduction.reducer == "count" else None
+        if found is None:
+            return None
+        own, operator, trait = found
+        return Ranks(_places(shape)[own], operator, self._trait(trait.path))
+
+    def _judge(self, shape: Shape, later: Test[Occurrence]) -> Judge | None:
         """The one who keeps which candidates pass, where that lasts."""
-        if later is None or shape.later is None or not is_lasting(shape.later):
+        if shape.later is None or not is_lasting(shape.later):
             return None
         columns: dict[str, int | None] = {}
         for inner in inner_reductions(shape.later):
@@ -173,7 +187,8 @@ class Compiler(Struct, frozen=True):
         later = self._later(shape, around)
         reduced = _reduced_child(reduction, later)
         counts = reduction.reducer == "count" and reduction.window is None
-        counted = _counted_child(shape, later, around) if later is not None and _adds_up(reduction, shape) else None
+        is_rank = counts and later is None
+        added = _added_child(reduction, shape, later, around) if _adds_up(reduction, shape) and not is_rank else None
 
         def read(parent: Occurrence) -> Any:
             notes, state = parent.scope.notes, parent.scope.states.get(key)
@@ -186,10 +201,10 @@ class Compiler(Struct, frozen=True):
             end = len(rows) if limit is None else bisect_left(rows, began + limit, lo=start, key=_TIME)
             if notes is None:
                 return reduced(parent, rows, start, end)
-            if counted is None or parent.parent is not None:
+            if added is None or parent.parent is not None:
                 value, wanted = reduced(parent, rows, start, end), None
             else:
-                value, wanted = counted(parent, notes, start, end)
+                value, wanted = added(parent, notes, start, end)
             ahead = events_until_news(value, limits) if counts else 1
             if ahead is not None and end == len(rows):
                 # Later ones are more than the limit after it, otherwise.
@@ -224,6 +239,21 @@ class Compiler(Struct, frozen=True):
         return compile_condition(shape.later, read, lambda occurrence: occurrence.scope)
 
 
+def _latest_of_session(
+    gap: Duration, later: Test[Occurrence] | None, *, has_value: bool
+) -> Callable[[Scope, list[Row], int, int], Sequence[Row]]:
+    """The rows of the latest session of those that pass; without those that have no value to reduce."""
+
+    def choose(scope: Scope, rows: list[Row], start: int, end: int) -> Sequence[Row]:
+        chosen = rows[start:end]
+        if later is not None:
+            chosen = [row for row in chosen if later(Occurrence(row, None, scope))]
+        run = latest_run(chosen, gap, scope)
+        return [row for row in run if row[-1] is not None] if has_value else run
+
+    return choose
+
+
 def _reduced_child(
     reduction: Reduction, later: Test[Occurrence] | None
 ) -> Callable[[Occurrence, list[Row], int, int], Any]:
@@ -247,21 +277,29 @@ def _reduced_child(
     return reduced
 
 
-def _counted_child(
-    shape: Shape, later: Test[Occurrence], around: Places
-) -> Callable[[Occurrence, Notes, int, int], tuple[int, Any]]:
-    """How many of the rows between two places pass, and which value further ones must have to do so, if any."""
+def _added_child(
+    reduction: Reduction, shape: Shape, later: Test[Occurrence] | None, around: Places
+) -> Callable[[Occurrence, Notes, int, int], tuple[Any, Any]]:
+    """The same, from what was made of the first of these rows before; and which value further ones must have, if any."""
     key, pair = shape.key, looked_for(shape.later)
     place = None if pair is None else around[PropertyRef(pair[1].path)]
+    add, read, nothing = adding(reduction), reading(reduction), nothing_of(reduction)
 
-    def counted(parent: Occurrence, notes: Notes, start: int, end: int) -> tuple[int, Any]:
+    def added(parent: Occurrence, notes: Notes, start: int, end: int) -> tuple[Any, Any]:
         wanted = None if place is None else parent.row[place]
         if place is not None and wanted is None:
-            return 0, None
+            return nothing, None
         scope = parent.scope
-        return notes.count(key, (start, end), lambda row: later(Occurrence(row, parent, scope)), wanted), wanted
 
-    return counted
+        def take(state: Any, rows: Sequence[Row]) -> Any:
+            if later is not None:
+                rows = [row for row in rows if later(Occurrence(row, parent, scope))]
+            return add(state, rows, scope) if rows else state
+
+        state = notes.fold(key, (start, end), take, wanted)
+        return nothing if state is None else read(state, scope), wanted
+
+    return added
 
 
 def _places(shape: Shape) -> Places:
@@ -270,9 +308,8 @@ def _places(shape: Shape) -> Places:
 
 
 def _adds_up(reduction: Reduction, shape: Shape) -> bool:
-    """A count of events each of which passes or does not, once and for all."""
-    lasts = reduction.window is None and (shape.later is None or not inner_reductions(shape.later))
-    return reduction.reducer == "count" and lasts
+    """Does every event pass or not, once and for all?"""
+    return reduction.window is None and (shape.later is None or not inner_reductions(shape.later))
 
 
 def _parent(occurrence: Occurrence) -> Occurrence:

@@ -78,6 +78,36 @@ def reducing(reduction: Reduction) -> Callable[[Sequence[Row], Scope], Any]:
     return reduce
 
 
+def adding(reduction: Reduction) -> Callable[[Any, Sequence[Row], Scope], Any]:
+    """Adds candidates, at least one, later than those before, to a state that `reading` reads; None: none so far."""
+    match reduction.reducer:
+        case "count":
+            return lambda state, rows, _scope: (state or 0) + len(rows)
+        case "first":
+            return lambda state, rows, _scope: rows[0] if state is None else state
+        case "last":
+            return lambda _state, rows, _scope: rows[-1]
+    kind_key, values = kind_name(reduction), _values(reduction)
+
+    def add(state: Any, rows: Sequence[Row], scope: Scope) -> Any:
+        kind = scope.kind_of(kind_key)
+        more = kind.of(values(rows))
+        return more if state is None else kind.merge(state, more)
+
+    return add
+
+
+def reading(reduction: Reduction) -> Callable[[Any, Scope], Any]:
+    """The value of what `adding` has made."""
+    match reduction.reducer:
+        case "count":
+            return lambda state, _scope: state
+        case "first" | "last":
+            return lambda state, _scope: state[-1]
+    kind_key, finish = kind_name(reduction), finisher(reduction)
+    return lambda state, scope: finish(scope.kind_of(kind_key).read(state))
+
+
 def reducing_in_blocks(reduction: Reduction) -> Callable[[list[Row], tuple[int, int], Scope], Any] | None:
     """The same of the candidates between two places, for reducers that have to look at each of them."""
     if reduction.reducer in ("count", "first", "last"):

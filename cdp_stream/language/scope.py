@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from msgspec import Struct
@@ -36,8 +36,10 @@ class Notes(Protocol):
     def wait_for(self, key: str, value: Any) -> None:
         """It may be another one when this state has one more event with this value."""
 
-    def count(self, key: str, places: tuple[int, int], passes: Callable[[Any], bool], value: Any = None) -> int:
-        """How many of the state's events at these places pass; where a value is given, only events with it can."""
+    def fold(
+        self, key: str, places: tuple[int, int], take: Callable[[Any, Sequence[Any]], Any], value: Any = None
+    ) -> Any:
+        """What `take` makes of the state's events at these places; where a value is given, of those with it."""
 
 
 KindOf = Callable[[str], Kind]

@@ -37,7 +37,7 @@ from cdp_stream.model.time import Instant
 
 KEPT_FROM: Final = 64
 """Fewer candidates are tested one and all."""
-_WAITS_A_ROW: Final = 20
+_WAITS_A_ROW: Final = 10
 PROFILES_MAX: Final = 64
 """How many profiles' verdicts are kept for one reduction: those that were asked for last."""
 _TIME: Final = itemgetter(0)
@@ -155,11 +155,11 @@ class Kept:
         self.waiting: dict[str, dict[Hashable, set[int]]] = {}
         """By key of the state: candidates to be tested anew when the event of this number comes, or one with this value."""
         self.waits = 0
-        """How many of them were noted."""
+        """How many that is; some of them for candidates that are gone, or wait for something else by now."""
         self.alike: dict[str, dict[Hashable, list[int]]] = {}
         """By key of the state, where candidates look for a value: which events have it."""
-        self.tallies: dict[int, dict[str, tuple[int, int]]] = {}
-        """By candidate and key: up to which number events were counted, and how many count."""
+        self.tallies: dict[int, dict[str, tuple[int, Any]]] = {}
+        """By candidate and key: up to which number events were taken, and what came of them."""
 
     def wait(self, key: str, events: int) -> None:
         """The answer may be another one when so many more events are there."""
@@ -171,30 +171,42 @@ class Kept:
         self._wait(key, value_class(value))
 
     def _wait(self, key: str, what: Hashable) -> None:
-        self.waiting.setdefault(key, {}).setdefault(what, set()).add(self.number)
-        self.waits += 1
+        who = self.waiting.setdefault(key, {}).setdefault(what, set())
+        if self.number not in who:
+            who.add(self.number)
+            self.waits += 1
 
-    def count(self, key: str, places: tuple[int, int], passes: Callable[[Row], bool], value: Any = None) -> int:
-        """How many of the events at these places pass; those that were counted before are not looked at again.
+    def woken(self, key: str, what: Hashable) -> Iterable[int]:
+        """Who has waited for that; from now on, nobody."""
+        waiting = self.waiting.get(key)
+        who = waiting.pop(what, ()) if waiting else ()
+        self.waits -= len(who)
+        return who
 
-        `value`: only events with this value can.
+    def fold(
+        self, key: str, places: tuple[int, int], take: Callable[[Any, Sequence[Row]], Any], value: Any = None
+    ) -> Any:
+        """What `take` makes of the events at these places, some more of them at each call, from None on.
+
+        `value`: only those with this value are taken.
         """
         child = self.children[key]
         assert child is not None, key
         mine = self.tallies.setdefault(self.number, {})
-        upto, total = mine.get(key, (0, 0))
-        # An event of the candidate's own instant may have come since: it is before the start, and was not counted.
+        upto, state = mine.get(key, (0, None))
+        # An event of the candidate's own instant may have come since: it is before the start, and was not taken.
         start, end = max(places[0] + child.first, upto), places[1] + child.first
         if start >= end:
-            return total
+            return state
+        rows: Sequence[Row]
         if value is None:
-            total += sum(1 for row in child.rows[start - child.first : end - child.first] if passes(row))
+            rows = child.rows[start - child.first : end - child.first]
         else:
             numbers = self.alike[key].get(value_class(value), ())
-            chosen = numbers[bisect_left(numbers, start) : bisect_left(numbers, end)]
-            total += sum(1 for number in chosen if passes(child.rows[number - child.first]))
-        mine[key] = (end, total)
-        return total
+            rows = Chosen(child, numbers[bisect_left(numbers, start) : bisect_left(numbers, end)])
+        state = take(state, rows)
+        mine[key] = (end, state)
+        return state
 
 
 class _Verdicts:
@@ -215,7 +227,7 @@ class _Verdicts:
         """Take in what has come since; False if that is more than new events at the end and fewer at the front."""
         own, notes = self.own, self.notes
         if scope.now < self._now or notes.waits > _WAITS_A_ROW * len(rows) + KEPT_FROM:
-            # Waits of candidates that are gone, or wait for something else by now, must not pile up.
+            # Waits that are out of date must not pile up.
             return False
         self._now = scope.now
         gone, end = own.first, own.end
@@ -250,7 +262,7 @@ class _Verdicts:
 
     def _wake(self, key: str, column: int | None, let_go: list[Row], child: Numbered, new: range) -> None:
         """Whoever waits for the new events is to be tested anew. Events are found by their values, where they are looked for."""
-        waiting, alike = self.notes.waiting.get(key, {}), self.notes.alike.setdefault(key, {})
+        alike, woken = self.notes.alike.setdefault(key, {}), self.notes.woken
         if column is not None:
             for row in let_go:
                 value = value_class(row[column])
@@ -258,11 +270,11 @@ class _Verdicts:
                 if not alike[value]:
                     del alike[value]
         for number in new:
-            self._due.update(waiting.pop(number, ()))
+            self._due.update(woken(key, number))
             if column is not None:
                 value = value_class(child.rows[number - child.first][column])
                 alike.setdefault(value, []).append(number)
-                self._due.update(waiting.pop(value, ()))
+                self._due.update(woken(key, value))
 
     def _forget(self, instant: Instant) -> None:
         """Events of this instant and before are gone: candidates before it may miss them."""

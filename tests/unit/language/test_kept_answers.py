@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cdp_stream.language import blocks, numbered, readers, reducing, scope, verdicts
+from cdp_stream.language import blocks, numbered, ranks, readers, reducing, scope, verdicts
 from cdp_stream.language.numbered import Numbered
 from cdp_stream.testing import TopologyDriver
 from cdp_stream.traits.kinds import rows as rows_kind
@@ -46,6 +46,13 @@ TRAITS = {
     ),
     "dear": "event('Add').where(event('Order').within(parent: 2 hours).sum('total') > 12).within(8 hours).count()",
     "kinds": "event('Add').where(event('Order').within(parent: 2 hours).unique('sku').count() >= 2).count()",
+    "dear_same": (
+        "event('Add').where(event('Order').where(property('sku') = property(parent: 'sku') AND property('total') > 0.5)"
+        ".within(parent: 4 hours).avg('total') > 2).within(8 hours).count()"
+    ),
+    "then": "event('Add').where(event('Order').within(parent: 2 hours).first('sku') = 'a').count()",
+    "at_last": "event('Add').where(event('Order').where(property('n') > 1).last('sku') = property('sku')).count()",
+    "tagged": "event('Add').where(event('View').within(parent: 2 hours).mode('tags.$', 2) = 'b').count()",
     "any_kind": "event('Add').where(event('Order').unique('sku').exists()).within(3 hours).count()",
     "steps": (
         "event('View').where(event('Add').where(event('Order').within(parent: 1 hours).count() >= 1)"
@@ -62,6 +69,10 @@ TRAITS = {
         ".count() >= 1).count()"
     ),
     "each": "event('Add').where(property('tags.$') = trait('wanted') AND event('Order').count() > 0).count()",
+    "more": "event('Order').where(property('mixed') > trait('floor')).within(4 hours).count()",
+    "as_many": "event('Order').where(property('mixed') >= trait('wanted')).between(1 hours, 5 hours).count()",
+    "less": "event('Order').where(trait('wanted') > property('mixed')).count()",
+    "at_most": "event('Order').where(property('mixed').at_most(trait('floor'))).count()",
     "soon": "event('Order').where(event('Add').within(1 hours).count() > 0).count()",
 }
 
@@ -77,10 +88,11 @@ def stream(seed: int, count: int) -> list[tuple[str, dict[str, Any], timedelta, 
             "sku": draw.choice("abcd"),
             "total": draw.choice((1, 2.5, 0.1, 7, None)),
             "n": draw.randrange(5),
+            "mixed": draw.choice((1, 2, 2.5, "2", "02", "x", "", True, None, [1], "1e30")),
             "tags": draw.sample("abc", draw.randrange(3)),
         }
         if name == "identify":
-            about = {draw.choice(("floor", "wanted")): draw.choice((1, 2.5, True, "a", "b", None))}
+            about = {draw.choice(("floor", "wanted")): draw.choice((1, 2.5, 2, "2", True, "a", "b", None))}
         gap = timedelta(minutes=draw.choice((0, 0, 1, 1, 2, 5, 20)), seconds=draw.choice((0, 0, 30)))
         lateness = timedelta(minutes=draw.choice((1, 20, 200))) if draw.random() < late else timedelta()
         events.append((name, about, gap, lateness))
@@ -116,11 +128,11 @@ def results(events: list[Any], keys: list[str]) -> list[Any]:
 def test_results_are_those_of_looking_at_everything_anew(monkeypatch: pytest.MonkeyPatch, seed: int, most: int) -> None:
     monkeypatch.setattr(rows_kind, "ROWS_MAX", most)
     events, keys = stream(seed, 220), [*TRAITS]
-    monkeypatch.setattr(verdicts, "KEPT_FROM", NEVER)
-    monkeypatch.setattr(blocks, "KEPT_FROM", NEVER)
+    for room in (verdicts, blocks, ranks):
+        monkeypatch.setattr(room, "KEPT_FROM", NEVER)
     expected = results(events, keys)
-    monkeypatch.setattr(verdicts, "KEPT_FROM", 0)
-    monkeypatch.setattr(blocks, "KEPT_FROM", 8)
+    for room, kept_from in ((verdicts, 0), (ranks, 0), (blocks, 8)):
+        monkeypatch.setattr(room, "KEPT_FROM", kept_from)
     monkeypatch.setattr(blocks, "_LEAF", 4)
     assert expected == results(events, keys)
     assert set(TRAITS) - {"soon"} <= {key for key, *_ in expected}
@@ -133,7 +145,8 @@ COSTS = {
         "event('View').where(event('Add').where(event('Order').within(parent: 1 hours).count() >= 1)"
         ".within(parent: 2 hours).count() >= 1).count()"
     ),
-    "a trait that stays": "event('Add').where(property('n') > trait('floor')).within(30 days).count()",
+    "a trait that stays": "event('Add').where(property('n') = trait('floor')).within(30 days).count()",
+    "a trait that changes": "event('Add').where(property('n') > trait('mean')).within(30 days).count()",
     "a sum": "event('Add').within(30 days).sum('n')",
 }
 
@@ -164,7 +177,8 @@ def test_an_event_costs_as_much_after_many_events_as_after_few(
     monkeypatch.setattr(readers, "Occurrence", Counted)
     monkeypatch.setattr(reducing, "_values", values)
     plain = {"space": "kept", "sources": [{"name": "web", "topic": "web"}]}
-    driver = TopologyDriver({**plain, "traits": [{"key": "x", "definition": definition}]}, partitions=1)
+    traits = [{"key": "x", "definition": definition}, {"key": "mean", "definition": "event('Add').avg('n')"}]
+    driver = TopologyDriver({**plain, "traits": traits}, partitions=1)
     draw, costs = Random(1), []
     driver.put({"type": "identify", "userId": "u1", "traits": {"floor": 50}}, received_at=START)
     for number in range(2_000):
