@@ -8,6 +8,7 @@ values that it needs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct
@@ -38,6 +39,9 @@ from cdp_stream.model.time import Duration, Instant
 
 _KEY_DIGITS: Final = 12
 """Base 62; 71 bits tell the aggregations of a topology apart."""
+
+_NAMES: Final = {"Page Viewed": "page_name", "Screen Viewed": "screen_name"}
+"""The name of a page or a screen is kept once, under the key that it has among its properties."""
 
 ROWS: Final = "rows"
 SESSION: Final = "session"
@@ -113,26 +117,27 @@ def aggregation_of(reduction: Reduction, shape: Shape, since: Instant | None = N
         key=shape.key,
         event=reduction.event,
         kind=shape.kind,
-        matches=_matching(shape.arrival, reduction.excluded),
-        value=_row_reader(shape.columns, value, of_session=isinstance(reduction.window, Session)) if is_rows else value,
+        matches=_matching(shape.arrival, reduction),
+        value=_row_reader(shape.columns, value, reduction) if is_rows else value,
         horizon=shape.horizon,
         keeps_ids=not is_rows or reducer in ("first", "last"),
         since=since,
     )
 
 
-def _matching(arrival: Condition | None, excluded: tuple[str, ...]) -> Test[ProfileEvent] | None:
+def _matching(arrival: Condition | None, reduction: Reduction) -> Test[ProfileEvent] | None:
     """What an event must meet as it arrives; None when every event of the name counts."""
-    holds = None if arrival is None else compile_arrival(arrival)
+    excluded = reduction.excluded
+    holds = None if arrival is None else compile_arrival(arrival, reduction.event)
     if not excluded:
         return holds
     # An event of which no source was kept counts: it may have come from another one.
     return lambda event: lookup(event.context, (SOURCE_KEY,)) not in excluded and (holds is None or holds(event))
 
 
-def compile_arrival(condition: Condition) -> Test[ProfileEvent]:
-    """A test of an event as it arrives."""
-    return compile_condition(condition, _of_event)
+def compile_arrival(condition: Condition, event: str) -> Test[ProfileEvent]:
+    """A test of an event of this name as it arrives."""
+    return compile_condition(condition, partial(_of_event, event))
 
 
 def value_reader(reduction: Reduction) -> Read[ProfileEvent] | None:
@@ -144,7 +149,8 @@ def value_reader(reduction: Reduction) -> Read[ProfileEvent] | None:
     if reduction.value_type == "array":
         return lambda event: convert(_array_at(event.properties, path))
     if ELEMENT not in path:
-        return lambda event: None if (value := lookup(event.properties, path)) is None else convert(value)
+        read = _property(reduction.event, path)
+        return lambda event: None if (value := read(event)) is None else convert(value)
     reducer = reduction.reducer
 
     def each(event: ProfileEvent) -> Any:
@@ -182,13 +188,14 @@ def _array_at(properties: Any, path: KeyPath) -> list[Any] | None:
 
 
 def _row_reader(
-    columns: tuple[Column, ...], value: Read[ProfileEvent] | None, *, of_session: bool
+    columns: tuple[Column, ...], value: Read[ProfileEvent] | None, reduction: Reduction
 ) -> Read[ProfileEvent] | None:
     """Columns and the reducer's value as one list; None when the reducer skips the event.
 
     A session is of events, with a value or without: there the row stays, and says None for the value.
     """
-    reads = tuple(_of_event(column) for column in columns)
+    reads = tuple(_of_event(reduction.event, column) for column in columns)
+    of_session = isinstance(reduction.window, Session)
     if value is None:
         return (lambda event: [_kept(read(event)) for read in reads]) if reads else (lambda _event: [])
 
@@ -248,19 +255,33 @@ def _columns(later: Condition | None) -> tuple[Column, ...]:
     return tuple(found)
 
 
-def _of_event(scalar: Scalar) -> Read[Any]:
+def _of_event(event_name: str, scalar: Scalar) -> Read[Any]:
     match scalar:
         case Literal(value):
             return lambda _event: value
-        case PropertyRef((key,)):
-            return lambda event: None if event.properties is None else event.properties.get(key)
         case PropertyRef(path):
             if ELEMENT in path:
                 return lambda event: lookup_each(event.properties, path)
-            return lambda event: lookup(event.properties, path)
+            return _property(event_name, path)
         case ContextRef(path):
             if ELEMENT in path:
                 return lambda event: lookup_each(event.context, path)
             return lambda event: lookup(event.context, path)
         case _:
             raise AssertionError(scalar)  # what depends on more is tested later
+
+
+def _property(event_name: str, path: KeyPath) -> Read[ProfileEvent]:
+    """A property of an event of this name. A page's name is found under `name`, too ("unify/profile-api")."""
+    key, also = path[0], _NAMES.get(event_name)
+    if len(path) > 1:
+        return lambda event: lookup(event.properties, path)
+    if key != "name" or also is None:
+        return lambda event: None if event.properties is None else event.properties.get(key)
+
+    def name(event: ProfileEvent) -> Any:
+        given = event.properties or {}
+        found = given.get(key)
+        return given.get(also) if found is None else found
+
+    return name

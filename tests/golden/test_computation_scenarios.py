@@ -301,6 +301,43 @@ def test_a_condition_reads_the_context_of_an_event() -> None:
     assert {"blog": 2} == traits(driver)
 
 
+@pytest.mark.parametrize(
+    ("type_", "event", "also"), [("page", "Page Viewed", "page_name"), ("screen", "Screen Viewed", "screen_name")]
+)
+def test_the_name_of_a_page_is_found_under_both_keys(type_: str, event: str, also: str) -> None:
+    """The Profile API's sample of a page view has both among its properties ("unify/profile-api")."""
+    driver = driver_of(
+        traits={
+            "names": f"event('{event}').unique('name')",
+            "same": f"event('{event}').unique('{also}')",
+            "home": f"event('{event}').where(property('name') = 'Home').count()",
+            "lately": f"event('{event}').within(30 days).last('name')",
+            "again": f"event('{event}').where(event('{event}').where(property('name') = property(parent: 'name'))"
+            ".count() > 0).count()",
+            "tracked": "event('Seen').unique('name')",
+        }
+    )
+    calls: list[tuple[Any, dict[str, Any]]] = [
+        ("Home", {}),
+        ("Cart", {"name": "Basket"}),
+        ("Home", {"name": None}),
+        (None, {"name": "Own"}),
+        (None, {}),
+        ("", {"path": "/"}),
+    ]
+    for number, (name, properties) in enumerate(calls):
+        at = DAY.format(number + 1)
+        driver.put({"type": type_, "name": name, "userId": "u1", "properties": properties}, received_at=at)
+    put(driver, "Seen", DAY.format(7), **{also: "Home"})
+    assert {
+        "names": ["Basket", "Home", "Own"],
+        "same": ["Cart", "Home"],
+        "home": 2,
+        "lately": "Own",
+        "again": 1,
+    } == traits(driver)
+
+
 def test_events_of_excluded_sources_do_not_count() -> None:
     plain = {
         "space": "shop",

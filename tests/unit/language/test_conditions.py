@@ -23,7 +23,7 @@ def holds(condition: str, properties: Any) -> bool:
         index=0, record=0, now=0, profile_id=ProfileId("use_1"), collection=USERS, type="track", message_id="m", time=0,
         properties=properties,
     )  # fmt: skip
-    return compile_arrival(definition.body.where)(event)
+    return compile_arrival(definition.body.where, "X")(event)
 
 
 @pytest.mark.parametrize("properties", [None, {}, {"p": None}, {"q": 1}])
