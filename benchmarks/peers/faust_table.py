@@ -15,43 +15,19 @@ from typing import Any
 
 import faust
 
-from peers.job import Meter, arguments, identifiers, outcome
+from peers.job import ByKeys, Meter, arguments, outcome
 
 PARTITIONS = 8
 """Those of the source: a Table needs as many."""
 
 
-class Job:
-    """Resolves events over a Table, and keeps the owners aside for the hash."""
+class TableKeys:
+    """A Table's keys."""
 
     def __init__(self, table: Any) -> None:
-        self._table = table
-        self.owners: dict[str, str] = {}
-
-    def resolve(self, raw: bytes, partition: int) -> int | None:
-        """The event's profile, or None if it names nobody."""
-        found, table = identifiers(raw), self._table
-        if not found:
-            return None
-        known = {identifier: table.get(f"o:{identifier}") for identifier in found}
-        profiles = sorted({profile for profile in known.values() if profile is not None})
-        if profiles:
-            survivor = profiles[0]
-        else:
-            survivor = table.get("next") or 0
-            table["next"] = survivor + 1
-        new = [identifier for identifier, profile in known.items() if profile != survivor]
-        if new:
-            members = table.get(f"m:{survivor}") or []
-            for absorbed in profiles[1:]:
-                moved = table.get(f"m:{absorbed}") or []
-                del table[f"m:{absorbed}"]
-                new += [identifier for identifier in moved if identifier not in known]
-            for identifier in new:
-                table[f"o:{identifier}"] = survivor
-                self.owners[identifier] = f"{partition}-{survivor}"
-            table[f"m:{survivor}"] = members + new
-        return int(survivor)
+        self.get = table.get
+        self.set = table.__setitem__
+        self.delete = table.__delitem__
 
 
 def main() -> None:
@@ -73,11 +49,11 @@ def main() -> None:
     source = app.topic(options.source, key_serializer="raw", value_serializer="raw")
     out = app.topic(options.out, key_serializer="raw", value_serializer="raw")
     table = app.Table("graph", partitions=PARTITIONS, key_type=str)
-    job, meter = Job(table), Meter()
+    job, keys, meter = ByKeys(), TableKeys(table), Meter()
 
     async def resolve(stream: Any) -> None:
         async for event in stream.events():
-            profile = job.resolve(event.value, event.message.partition)
+            profile = job.resolve(event.value, keys, event.message.partition)
             if profile is not None:
                 await out.send(key=b"%d" % profile, value=b'{"profile":%d}' % profile)
             meter.count(1)

@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -100,6 +100,52 @@ class Batch:
         self._owners[identifier] = profile
         self._members[profile].add(identifier)
         self.mapped[identifier] = profile
+
+
+class Keys(Protocol):
+    """State by single keys, as stream processors have it."""
+
+    def get(self, key: str) -> Any:
+        """What stands there, or None."""
+
+    def set(self, key: str, value: Any) -> None:
+        """Put it there."""
+
+    def delete(self, key: str) -> None:
+        """Take it away."""
+
+
+class ByKeys:
+    """Events resolved one by one over state of a partition, each with the keys that it needs."""
+
+    def __init__(self) -> None:
+        self.owners: dict[str, str] = {}
+        """Kept aside for the hash: nothing may be read of the state at the end."""
+
+    def resolve(self, raw: bytes, state: Keys, partition: int) -> int | None:
+        """The event's profile, or None if it names nobody."""
+        found = identifiers(raw)
+        if not found:
+            return None
+        known = {identifier: state.get(f"o:{identifier}") for identifier in found}
+        profiles = sorted({profile for profile in known.values() if profile is not None})
+        if profiles:
+            survivor = profiles[0]
+        else:
+            survivor = state.get("next") or 0
+            state.set("next", survivor + 1)
+        new = [identifier for identifier, profile in known.items() if profile != survivor]
+        if new:
+            members = state.get(f"m:{survivor}") or []
+            for absorbed in profiles[1:]:
+                moved = state.get(f"m:{absorbed}") or []
+                state.delete(f"m:{absorbed}")
+                new += [identifier for identifier in moved if identifier not in known]
+            for identifier in new:
+                state.set(f"o:{identifier}", survivor)
+                self.owners[identifier] = f"{partition}-{survivor}"
+            state.set(f"m:{survivor}", members + new)
+        return int(survivor)
 
 
 def outcome(owners: Iterable[tuple[str, Any]]) -> str:

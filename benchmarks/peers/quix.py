@@ -14,16 +14,16 @@ from typing import Any
 
 from quixstreams import Application, State, message_context
 
-from peers.job import Meter, arguments, identifiers, outcome
+from peers.job import ByKeys, Meter, arguments, outcome
 
 
 class Job:
-    """Resolves events over the state that it is given, and keeps the owners aside for the hash."""
+    """Counts the events, and resolves each over the state that it is given."""
 
     def __init__(self, events: int, stop: Callable[[], None]) -> None:
         """`stop` is called with the last of so many events; a count given to Quix leaves out what tells nothing."""
         self.meter = Meter()
-        self.owners: dict[str, str] = {}
+        self.graph = ByKeys()
         self._events = events
         self._stop = stop
 
@@ -32,28 +32,8 @@ class Job:
         self.meter.count(1)
         if self.meter.done == self._events:
             self._stop()
-        found = identifiers(raw)
-        if not found:
-            return None
-        known = {identifier: state.get(f"o:{identifier}") for identifier in found}
-        profiles = sorted({profile for profile in known.values() if profile is not None})
-        if profiles:
-            survivor = profiles[0]
-        else:
-            survivor = state.get("next", 0)
-            state.set("next", survivor + 1)
-        new = [identifier for identifier, profile in known.items() if profile != survivor]
-        if new:
-            members = state.get(f"m:{survivor}") or []
-            for absorbed in profiles[1:]:
-                moved = state.get(f"m:{absorbed}") or []
-                state.delete(f"m:{absorbed}")
-                new += [identifier for identifier in moved if identifier not in known]
-            for identifier in new:
-                state.set(f"o:{identifier}", survivor)
-                self.owners[identifier] = f"{message_context().partition}-{survivor}"
-            state.set(f"m:{survivor}", members + new)
-        return b'{"profile":%d}' % survivor
+        profile = self.graph.resolve(raw, state, message_context().partition)
+        return None if profile is None else b'{"profile":%d}' % profile
 
 
 def main() -> None:
@@ -75,7 +55,7 @@ def main() -> None:
     stream.filter(lambda value: value is not None).to_topic(out)
     # Returns when the last checkpoint is stored.
     app.run()
-    job.meter.report(outcome(job.owners.items()))
+    job.meter.report(outcome(job.graph.owners.items()))
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -10,12 +10,10 @@ from typing import Any, Final
 from msgspec import Struct
 
 from cdp_stream.identity.rules import IdentityRules, Keys
-from cdp_stream.model.event import DeadLetter, Event
+from cdp_stream.model.event import ID_LENGTH_MAX, DeadLetter, Event, id_in
 from cdp_stream.model.ids import ExternalId
-from cdp_stream.model.values import canonical_id, kind_of
+from cdp_stream.model.values import canonical_id
 
-ID_LENGTH_MAX: Final = 500
-"""Characters of an id; longer values are no ids."""
 IDS_PER_EVENT_MAX: Final = 64
 """How many ids of an event are used, and how many blocked ones reported, in each collection; later ones are ignored."""
 REGISTERED_TYPES_MAX: Final = 100
@@ -56,18 +54,8 @@ def unusable_id(event: Event, rules: IdentityRules) -> DeadLetter | None:
     ]
     for place, values in places:
         for key, _ in rules.custom_keys if values else ():
-            if key in values and (letter := _refused(values[key], f"{place}.{key}")) is not None:
-                return letter
-    return None
-
-
-def _refused(value: Any, field: str) -> DeadLetter | None:
-    try:
-        text = canonical_id(value)
-    except TypeError:
-        return DeadLetter("wrong_type", field, f"an id must be a text or a number, not {kind_of(value)}")
-    if text is not None and len(text) > ID_LENGTH_MAX:
-        return DeadLetter("id_too_long", field, f"{len(text)} characters; at most {ID_LENGTH_MAX} are taken")
+            if key in values and isinstance(found := id_in(values[key], f"{place}.{key}"), DeadLetter):
+                return found
     return None
 
 

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cdp_stream.model.event import DeadLetter, DeadLetterReason
+from cdp_stream.model.event import ID_LENGTH_MAX, DeadLetter, DeadLetterReason, id_in
 from cdp_stream.model.time import INSTANT_MAX, Instant, parse_instant
-from cdp_stream.model.values import canonical_id, kind_of
+from cdp_stream.model.values import kind_of
 
-ID_LENGTH_MAX: Final = 500
-"""Characters of an id; documented for `groupId` ("product-limits") and applied to every id."""
 MESSAGE_ID_LENGTH_MAX: Final = 100
 INSTANT_TEXT_LENGTH_MAX: Final = 64
 """Longer than any ISO-8601 text of use; fractions of a second may have any number of digits."""
@@ -37,26 +35,18 @@ def id_of(value: Any, field: str) -> str | None:
         return None
     if type(value) is str and len(value) <= ID_LENGTH_MAX:
         return value or None
-    found = _text_of_id(value, field)
-    if found is not None and len(found) > ID_LENGTH_MAX:
-        raise Refused("id_too_long", field, f"{len(found)} characters; at most {ID_LENGTH_MAX} are taken")
-    return found
+    return _usable(id_in(value, field))
 
 
 def message_id_of(value: Any) -> str | None:
     """The `messageId`, or None where the event brings none."""
-    found = _text_of_id(value, "messageId")
-    if found is not None and len(found) > MESSAGE_ID_LENGTH_MAX:
-        detail = f"{len(found)} characters; at most {MESSAGE_ID_LENGTH_MAX} are taken"
-        raise Refused("message_id_too_long", "messageId", detail)
+    return _usable(id_in(value, "messageId", MESSAGE_ID_LENGTH_MAX, "message_id_too_long"))
+
+
+def _usable(found: str | DeadLetter | None) -> str | None:
+    if isinstance(found, DeadLetter):
+        raise Refused(found.reason, found.field, found.detail)
     return found
-
-
-def _text_of_id(value: Any, field: str) -> str | None:
-    try:
-        return canonical_id(value)
-    except TypeError:
-        raise Refused("wrong_type", field, f"an id must be a text or a number, not {kind_of(value)}") from None
 
 
 def mapping_of(value: Any, field: str) -> dict[str, Any]:

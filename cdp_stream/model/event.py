@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
 from cdp_stream.model.ids import SourceRef
 from cdp_stream.model.time import Instant
+from cdp_stream.model.values import canonical_id, kind_of
+
+ID_LENGTH_MAX: Final = 500
+"""Characters of an id; documented for `groupId` ("product-limits") and applied to every id."""
 
 EventType = Literal["identify", "track", "page", "screen", "group", "alias"]
 
@@ -58,7 +62,7 @@ class Event(Struct, frozen=True):
     name: str | None = None
     """The event's name: `event` of a track, `Page Viewed`, `Screen Viewed`; none for the others."""
     properties: dict[str, Any] = {}
-    """Of track, page and screen; with `page_name` / `screen_name` filled in (semantics 1.1)."""
+    """Of track, page and screen; with `page_name` / `screen_name` filled in. Definitions find it as `name`, too."""
     traits: dict[str, Any] = {}
     """Of identify (the user's; `context.traits` where there is no `traits`) and group (the account's)."""
     context: dict[str, Any] = {}
@@ -73,3 +77,16 @@ class DeadLetter(Struct, frozen=True):
     reason: DeadLetterReason
     field: str | None
     detail: str
+
+
+def id_in(
+    value: Any, field: str, length_max: int = ID_LENGTH_MAX, too_long: DeadLetterReason = "id_too_long"
+) -> str | DeadLetter | None:
+    """The id that a field of an event holds: numbers become text; None for none; or why it cannot be one."""
+    try:
+        text = canonical_id(value)
+    except TypeError:
+        return DeadLetter("wrong_type", field, f"an id must be a text or a number, not {kind_of(value)}")
+    if text is not None and len(text) > length_max:
+        return DeadLetter(too_long, field, f"{len(text)} characters; at most {length_max} are taken")
+    return text

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
@@ -114,6 +116,19 @@ class Space:
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         return process.wait(timeout=30), time.monotonic() - began
+
+    @contextmanager
+    def at_work(self) -> Iterator[subprocess.Popen[bytes]]:
+        """A worker; at the end no output stands twice, and it stops in order."""
+        worker = self.start()
+        try:
+            yield worker
+            sources = self.counts()[2]
+            assert len(sources) == len(set(sources))
+            assert self.stop(worker)[0] == 0
+        finally:
+            worker.kill()
+            worker.wait()
 
     def counts(self) -> tuple[str, dict[str, int], list[tuple[str, str]]]:
         """Digest, records by topic, and (topic, src) of every output record, as a plain consumer sees them."""

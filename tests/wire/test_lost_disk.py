@@ -80,16 +80,9 @@ def lose_disk(space: Space, folder: Path) -> None:
 
 def work_on(space: Space, records: int) -> str:
     """What a worker says that decides all of that, and more; no output stands twice, the digest is the recomputation's."""
-    worker = space.start()
-    try:
+    with space.at_work():
         space.produce(list(People(records, 50, town=f"t{records}-").lines(MORE)))
         space.wait_until_done(records + MORE)
-        sources = space.counts()[2]
-        assert len(sources) == len(set(sources))
-        assert space.stop(worker)[0] == 0
-    finally:
-        worker.kill()
-        worker.wait()
     return space.log.read_text()
 
 

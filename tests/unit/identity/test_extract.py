@@ -8,7 +8,6 @@ import pytest
 
 from cdp_stream.config.topology import parse_topology
 from cdp_stream.identity.extract import (
-    ID_LENGTH_MAX,
     IDS_PER_EVENT_MAX,
     REGISTERED_TYPES_MAX,
     Extraction,
@@ -16,7 +15,7 @@ from cdp_stream.identity.extract import (
     unusable_id,
 )
 from cdp_stream.identity.rules import IdentityRules, compile_rules
-from cdp_stream.model.event import DeadLetter, Event
+from cdp_stream.model.event import ID_LENGTH_MAX, DeadLetter, Event
 from cdp_stream.model.ids import ExternalId, SourceRef
 
 CUSTOM = [{"type": "user_id"}, {"type": "email"}, {"type": "phone"}, {"type": "loyalty_code"}]

@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
-from cdp_stream.intake.checks import ID_LENGTH_MAX, MESSAGE_ID_LENGTH_MAX
+from cdp_stream.intake.checks import MESSAGE_ID_LENGTH_MAX
 from cdp_stream.intake.decode import PROPERTIES_MAX, TRAITS_MAX, decode
 from cdp_stream.intake.wire import DEPTH_MAX, RECORD_BYTES_MAX
-from cdp_stream.model.event import DeadLetter, Event, RawRecord
+from cdp_stream.model.event import ID_LENGTH_MAX, DeadLetter, Event, RawRecord
 from cdp_stream.model.ids import SourceRef
 from cdp_stream.model.time import INSTANT_MAX, parse_instant
 
