@@ -311,13 +311,14 @@ def _settle(
     after = msgspec.structs.replace(
         folded, computed=evaluation.computed, memberships=evaluation.memberships, dues=evaluation.dues
     )
-    told = len(outputs)
+    changed = set[str]()
     touched = None if only is None else {computation.key for computation in only}
     for key in computations.trait_keys:
         if touched is not None and key not in touched:
             continue
         value, previous = after.computed.get(key), before.computed.get(key)
         if not same(value, previous):
+            changed.add(key)
             outputs.append(
                 TraitChange(
                     profile_id=after.id,
@@ -332,11 +333,14 @@ def _settle(
     for key in computations.audience_keys:
         member = after.memberships.get(key, False)
         if member != before.memberships.get(key, False):
+            changed.add(key)
             outputs.append(_audience_change(after, key, entered=member, cause=cause))
-    if only is not None and len(outputs) == told and after.external_ids == before.external_ids:
+    # Destinations know a settled profile as it was. Beside what has changed, they hear of new ids, and of new routes.
+    news = changed if only is not None and after.external_ids == before.external_ids else None
+    if news is not None and not news:
         return ProfileUpdate(after, tuple(outputs), occasion.full)
-    last_told, trait_messages = route_traits(after, topology.routes, topology.space, cause)
-    opened, membership_messages = route_memberships(before, after, topology.routes, topology.space, cause)
+    last_told, trait_messages = route_traits(after, topology.routes, topology.space, cause, news)
+    opened, membership_messages = route_memberships(after, topology.routes, topology.space, cause, news)
     outputs.extend(trait_messages)
     outputs.extend(membership_messages)
     settled = msgspec.structs.replace(after, told=last_told, open=opened)

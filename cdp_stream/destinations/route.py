@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -94,20 +94,23 @@ def _connection(destination: Destination, enrichment: Enrichment, *, include_ano
 
 
 def route_memberships(
-    before: ProfileState, after: ProfileState, routes: Routes, space: str, cause: Cause
+    after: ProfileState, routes: Routes, space: str, cause: Cause, only: Collection[str] | None = None
 ) -> tuple[Open, list[DestinationMessage]]:
     """Tell destinations of memberships. Out: the new `open` of the profile, and the messages in order.
 
     A member: an entry for each combination that is not open yet. Not a member: an exit for each open combination, also
     one that the profile no longer forms, and with `id_sync` for every combination that the profile forms. One rule
     serves entry, exit, a new external id and a merge, for which `after.open` is the union of both (`merge_open`). It
-    compares with what was told, not with `before`, so that a destination connected later hears of members, too.
+    compares with what was told, so that a destination connected later hears of members, too.
+
+    `only`: keys of the audiences that can have something to tell; None: all.
     """
-    assert before.id == after.id, (before.id, after.id)
     changed: Open = {}
     messages: list[DestinationMessage] = []
     formed: Formed = {}
     for route in routes.audiences:
+        if only is not None and route.key not in only:
+            continue
         member = after.memberships.get(route.key, False)
         for connection in route.connections:
             name = connection.destination.name
@@ -151,17 +154,21 @@ def resend_members(
 
 
 def route_traits(
-    after: ProfileState, routes: Routes, space: str, cause: Cause
+    after: ProfileState, routes: Routes, space: str, cause: Cause, only: Collection[str] | None = None
 ) -> tuple[Told, list[DestinationMessage]]:
     """Tell destinations of computed traits. Out: the new `told` of the profile, and the messages in order.
 
     Each combination that the profile forms hears a value that differs from the last one it was told; a new combination
     hears the present one. A trait without a value is told as null, once, to combinations that were told a value.
+
+    `only`: keys of the traits that can have something to tell; None: all.
     """
     changed: Told = {}
     messages: list[DestinationMessage] = []
     formed: Formed = {}
     for route in routes.traits:
+        if only is not None and route.key not in only:
+            continue
         value = after.computed.get(route.key)
         for connection in route.connections:
             name = connection.destination.name

@@ -47,6 +47,7 @@ def parse_instant(text: str) -> Instant:
     return instant_of(datetime.fromisoformat(text))
 
 
+@lru_cache(maxsize=4_096)
 def format_instant(instant: Instant) -> str:
     """ISO-8601 UTC with milliseconds and Z, the form of every instant in our records."""
     return f"{_format_second(instant // SECOND_MS)}.{instant % SECOND_MS:03d}Z"

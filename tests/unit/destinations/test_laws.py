@@ -113,7 +113,7 @@ class World:
                 )
         cause = Cause(kind="event", time=number, now=number, message_id=f"m{number}", seq="")
         told, trait_messages = route_traits(after, ROUTES, "shop", cause)
-        opened, membership_messages = route_memberships(profile, after, ROUTES, "shop", cause)
+        opened, membership_messages = route_memberships(after, ROUTES, "shop", cause)
         self.profiles[whom] = msgspec.structs.replace(after, told=told, open=opened)
         self.messages += trait_messages + membership_messages
 

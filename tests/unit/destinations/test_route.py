@@ -63,7 +63,7 @@ def line(message: DestinationMessage) -> str:
 
 def after_membership(state: ProfileState, member: bool, routes: Routes = ROUTES) -> tuple[ProfileState, list[str]]:
     now = msgspec.structs.replace(state, memberships={"vip": member})
-    opened, messages = route_memberships(state, now, routes, "shop", because())
+    opened, messages = route_memberships(now, routes, "shop", because())
     return msgspec.structs.replace(now, open=opened), [line(message) for message in messages]
 
 
@@ -134,7 +134,7 @@ def test_messages_go_in_declared_order_identify_before_track_for_each_combinatio
         ],
     )
     now = profile(U1, E1, E2, memberships={"vip": True, "late": True})
-    _, messages = route_memberships(profile(U1), now, routes, "shop", because())
+    _, messages = route_memberships(now, routes, "shop", because())
     assert [line(message) for message in messages] == [
         "ads Audience Entered u1+e1",
         "ads Audience Entered u1+e2",
@@ -196,7 +196,7 @@ def test_what_a_merge_tells(absorbed: bool, survivor: bool, merged: bool, heard:
     union = msgspec.structs.replace(
         b, external_ids=b.external_ids + a.external_ids, open=merge_open(b.open, a.open), memberships={"vip": merged}
     )
-    opened, messages = route_memberships(b, union, ROUTES, "shop", because(kind="merge"))
+    opened, messages = route_memberships(union, ROUTES, "shop", because(kind="merge"))
     assert [line(message) for message in messages] == heard
     assert bool(opened) is merged
 
@@ -340,7 +340,7 @@ def test_enrichment_reads_each_trait_of_its_class_and_leaves_out_what_has_no_val
         "Camel Case": CustomTrait(["a"], 1, "m"),
     }
     state = profile(U1, custom=custom, computed={"spend": 5}, memberships={"vip": True})
-    _, messages = route_memberships(state, state, enriched, "shop", because())
+    _, messages = route_memberships(state, enriched, "shop", because())
     riding = {"plan": "pro", "spend": 5, "Camel Case": ["a"]}
     assert messages[0].payload["traits"] == {"vip": True, **riding}
     assert messages[1].payload["properties"] == {"audience_key": "vip", "vip": True, **riding}
