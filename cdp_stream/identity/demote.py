@@ -6,6 +6,7 @@ again with the rest (public page "identity-resolution-onboarding").
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -65,6 +66,14 @@ def _broken(
     """
     if not new and len(matched) < 2:
         return frozenset()
+    if len(matched) < 2:
+        # Only what comes can break anything: of other types it holds no more than it does now.
+        coming = Counter(external_id.type for external_id in new)
+        return frozenset(
+            type_
+            for type_, count in coming.items()
+            if count + sum(_count(profile, type_, time, rules) for profile in matched) > rules.limit(type_).count
+        )
     held = [_counts(profile, time, rules) for profile in matched]
     total: dict[str, int] = {}
     for counts in held:
@@ -87,6 +96,13 @@ def _counts(profile: GraphProfile, time: Instant, rules: IdentityRules) -> dict[
         if period is None or mapping.mapped_at > time - period:
             counts[mapping.type] = counts.get(mapping.type, 0) + 1
     return counts
+
+
+def _count(profile: GraphProfile, type_: str, time: Instant, rules: IdentityRules) -> int:
+    """The same of one type."""
+    period = rules.limit(type_).period
+    edge = None if period is None else time - period
+    return sum([mapping.type == type_ and (edge is None or mapping.mapped_at > edge) for mapping in profile.mappings])
 
 
 def _candidates(

@@ -24,6 +24,7 @@ INSTANT_MAX: Final = 253_402_300_799_999
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DURATION: Final = re.compile(r"(\d{1,9})(ms|s|m|h|d)\Z")
 _HOUR_24: Final = re.compile(r"(?:\d{4}-\d\d-\d\d|\d{8}|\d{4}-W\d\d(?:-\d)?|\d{4}W\d\d\d?).24", re.DOTALL)
+_MINUTES: Final = [f"{minute // 60:02d}:{minute % 60:02d}:" for minute in range(DAY_MS // MINUTE_MS)]
 _UNIT_MS: Final = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
 
 
@@ -47,16 +48,18 @@ def parse_instant(text: str) -> Instant:
     return instant_of(datetime.fromisoformat(text))
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=1_024)
 def format_instant(instant: Instant) -> str:
     """ISO-8601 UTC with milliseconds and Z, the form of every instant in our records."""
-    return f"{_format_second(instant // SECOND_MS)}.{instant % SECOND_MS:03d}Z"
+    day, ms = divmod(instant, DAY_MS)
+    minute, ms = divmod(ms, MINUTE_MS)
+    second, ms = divmod(ms, SECOND_MS)
+    return f"{_format_day(day)}{_MINUTES[minute]}{second:02d}.{ms:03d}Z"
 
 
-@lru_cache(maxsize=4_096)
-def _format_second(second: int) -> str:
-    """Instants near one another are written together, and share their second."""
-    return (_EPOCH + timedelta(seconds=second)).isoformat()[:19]
+@lru_cache(maxsize=1_024)
+def _format_day(day: int) -> str:
+    return (_EPOCH + timedelta(days=day)).isoformat()[:11]
 
 
 def parse_duration(text: str) -> Duration:
