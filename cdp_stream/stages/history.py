@@ -25,6 +25,7 @@ RETAINED_BYTES_MAX: Final = 4 * 1024 * 1024
 """How much of a profile's events is retained: the latest that have room in it."""
 
 _SHORT_ARRAY: Final = 0x90
+_ARRAY_OF_ONE: Final = _SHORT_ARRAY | 1
 
 Entries = list[tuple[int, bytes]]
 """Places in the log and entries, oldest first."""
@@ -72,6 +73,9 @@ def cut(entries: Entries, retention: Retention, now: Instant) -> tuple[Entries, 
     kept: Entries = []
     let_go = 0
     for place, raw in entries[:start]:
+        if raw[0] == _ARRAY_OF_ONE:
+            kept.append((place, raw))
+            continue
         event = _decode(raw)
         let_go += event.name is not None and event.now > now - retention.duration
         kept.append((place, raw if event.name is None else _encode(_Named(event.message_id))))
@@ -93,6 +97,8 @@ def _first_retained(entries: Entries, retention: Retention, now: Instant) -> int
 
 
 def _is_recent(raw: bytes, after: Instant) -> bool:
+    if raw[0] == _ARRAY_OF_ONE:
+        return False
     event = _decode(raw)
     return event.name is not None and event.now > after
 

@@ -25,9 +25,9 @@ _QUEUE: Final = b"q"
 _PIECE: Final = b"s"
 _CLOCK: Final = b"c"
 HISTORY_SLACK: Final = 100
-"""After how many additions to one profile its history is cut to its limits, or a tenth of the limit, so that cutting
+"""After how many additions to one profile its history is cut to its limits, or a fourth of the limit, so that cutting
 is rare."""
-HISTORY_SLACK_SHARE: Final = 10
+HISTORY_SLACK_SHARE: Final = 4
 _HISTORY_SLACK_BYTES: Final = 4 * 1024
 """An event of so many bytes counts as one more addition."""
 CACHE_PROFILES_MAX: Final = 100_000
@@ -128,7 +128,21 @@ class ProfileDraft:
         if added < max(HISTORY_SLACK, retention.events // HISTORY_SLACK_SHARE):
             self._added[profile_id] = added
             return 0
-        return self.put_history(profile_id, self.history(profile_id), retention, event.now)
+        return self.cut_history(profile_id, retention, event.now)
+
+    def cut_history(self, profile_id: ProfileId, retention: Retention, now: Instant) -> int:
+        """Let go what is beyond the limits. Returns how many events go though they are not too old."""
+        self._added[profile_id] = 0
+        before = self._history_pairs(profile_id)
+        after, let_go = cut([(int.from_bytes(key[-8:], "big"), raw) for key, raw in before], retention, now)
+        gone = len(before) - len(after)
+        mine = self._history.setdefault(profile_id, {})
+        mine.update((key, None) for key, _ in before[:gone])
+        for (key, raw), (_, kept) in zip(before[gone:], after, strict=True):
+            if kept is not raw:
+                mine[key] = kept
+                self.bytes_pending += len(kept) + _KEY_BYTES
+        return let_go
 
     def put_history(self, profile_id: ProfileId, entries: Entries, retention: Retention, now: Instant) -> int:
         """Replace the profile's history by as much of these entries as is to be kept. Returns how many are let go."""

@@ -66,8 +66,7 @@ def reconsider_one(work: PartitionWork, profile_id: ProfileId, parked: Parked, c
     past: list[PastEvent] = []
     if before.retention != after.retention:
         # What has not been cut yet is not to come to light under limits that are wider.
-        history = work.states.history(profile_id)
-        work.let_go(work.states.put_history(profile_id, history, before.retention, change.now))
+        work.let_go(work.states.cut_history(profile_id, before.retention, change.now))
     if past_matters(before, after) and profile.collection == USERS:
         # What was kept is what the version before said.
         past = retained(work.states.history(profile_id), before.retention, change.now)
