@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 from about import about
 from outcome import graph_hash
-from workload import PARTITIONS, drop, produce, typical
+from workload import PARTITIONS, drop, produce, storm, typical
 
 from cdp_stream.stages.graph import GraphDraft
 from cdp_stream.store.rocks import RocksStore
@@ -30,6 +30,7 @@ from cdp_stream.stream.broker import find_broker
 HERE = Path(__file__).resolve().parent.parent
 PORT = 17_066
 TOPOLOGY = {"space": "drain", "sources": [{"name": "web", "topic": "events"}], "partitions": PARTITIONS}
+WORKLOADS = {"typical": typical, "storm": storm}
 LOOK_S = (0.03, 1.0)
 """How often the worker is asked how far it is: seldom, as each answer costs it some milliseconds, and often at the end."""
 
@@ -131,8 +132,9 @@ def main() -> None:
     parser.add_argument(
         "--against", type=Path, help="another source tree whose worker takes turns with this one: before and after"
     )
+    parser.add_argument("--workload", choices=list(WORKLOADS), default="typical", help="workload.py says what is in it")
     options = parser.parse_args()
-    lines = typical(options.events, options.people)
+    lines = WORKLOADS[options.workload](options.events, options.people)
     trees = {"here": HERE} if options.against is None else {"against": options.against.resolve(), "here": HERE}
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in trees}
     with find_broker() as broker:
@@ -141,6 +143,7 @@ def main() -> None:
             for name, tree in trees.items():
                 runs[name].append(run(broker.bootstrap, lines, tree))
                 print(name, runs[name][-1], file=sys.stderr)
+    result["workload"] = options.workload
     result["drain_per_s"] = {name: summed_up(of_tree) for name, of_tree in runs.items()}
     print(json.dumps(result, indent=1))
 

@@ -25,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 REPORT = HERE / "report"
 RUNS: Final = {
     "drain": ("bench_drain.py", "--events", "400000", "--runs", "5"),
+    "storm": ("bench_drain.py", "--workload", "storm", "--events", "160000", "--runs", "5"),
     "client": ("bench_client.py", "--events", "400000", "--runs", "5"),
     "latency_to_20k": ("bench_latency.py", "--rates", "5000", "10000", "20000"),
     "latency_to_50k": ("bench_latency.py", "--rates", "30000", "50000"),

@@ -14,6 +14,7 @@ LARGEST: Final = 10_000_000
 TARGETS: Final[dict[str, tuple[str, float]]] = {
     "drain_per_s": ("1/s", 100_000),
     "drain_share_of_client_limit": ("share", 0),
+    "storm_per_s": ("1/s", 0),
     "resolve_p95_ms_at_5k": ("ms", 0),
     "resolve_p95_ms_at_20k": ("ms", 0),
     "resolve_p95_ms_at_50k": ("ms", 5),
@@ -49,6 +50,8 @@ def values(found: Found) -> Iterator[tuple[str, Spread | None]]:
         if "client" in found:
             limit = found["client"]["client_limit_per_s"]["median"]
             yield "drain_share_of_client_limit", _one(round(drain["median"] / limit, 3))
+    if "storm" in found:
+        yield "storm_per_s", found["storm"]["drain_per_s"]["here"]
     yield from _latency(found)
     if "pipeline" in found:
         yield "pipeline_per_s", found["pipeline"]["pipeline_per_s"]

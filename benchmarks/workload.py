@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from itertools import count, islice
+from random import Random
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from cdp_stream.model.time import DAY_MS
+from cdp_stream.model.time import DAY_MS, format_instant
 from cdp_stream.testing.people import People
 
 PARTITIONS = 8
@@ -27,6 +29,41 @@ def typical(events: int, people: int, partitions: int = PARTITIONS) -> list[list
         list(People(1 + town, people // partitions, town=f"t{town}-").lines(events // partitions))
         for town in range(partitions)
     ]
+
+
+def storm(events: int, people: int, partitions: int = PARTITIONS) -> list[list[bytes]]:
+    """Merges and demotions all along: cookies that turn out to be somebody's, tablets that everybody uses, addresses that
+    two people give. Towns as in `typical`.
+    """
+    return [
+        list(islice(_storm(Random(1 + town), f"t{town}-", people // partitions), events // partitions))
+        for town in range(partitions)
+    ]
+
+
+def _storm(draw: Random, town: str, people: int) -> Iterator[bytes]:
+    cookies: list[int] = []
+    for number in count():
+        user, chance = draw.randrange(people), draw.random()
+        if chance < 0.35 or not cookies:
+            # A profile of its own, until somebody signs in on it.
+            cookies.append(number)
+            who = '"anonymousId":"%sc-%d"' % (town, number)
+        elif chance < 0.65:
+            cookie = cookies.pop(draw.randrange(len(cookies)))
+            who = '"userId":"%su-%d","anonymousId":"%sc-%d"' % (town, user, town, cookie)
+        elif chance < 0.8:
+            tablet = draw.randrange(5)
+            who = '"userId":"%su-%d","anonymousId":"%stablet-%d"' % (town, user, town, tablet)
+        else:
+            other = user if chance < 0.9 else draw.randrange(people)
+            who = '"userId":"%su-%d","traits":{"email":"%s%d@example.org"}' % (town, user, town, other)
+        yield b'{"type":"identify","messageId":"%sm-%d","timestamp":"%s",%s}' % (
+            town.encode(),
+            number,
+            format_instant(SENT_AT - DAY_MS + number * 1_000).encode(),
+            who.encode(),
+        )
 
 
 async def make_topic(bootstrap: str, topic: str, partitions: int) -> None:

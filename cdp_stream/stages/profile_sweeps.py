@@ -29,7 +29,8 @@ def put_in_force(work: PartitionWork, parked: Parked, change: TopologyApplied) -
     False when the step is full before. Profiles that wait have it wait with the rest.
     """
     barrier = work.barrier
-    if barrier.topology_version != change.version:
+    # Not by the version: one that is in force already may be put in force again.
+    if not barrier.reconsidered_from:
         if barrier.topology_version is not None and not pass_time(work, parked):
             return False
         compiled = compile_topology(Topology.from_canonical(change.topology), since=change.since)
