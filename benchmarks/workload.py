@@ -48,22 +48,17 @@ def _storm(draw: Random, town: str, people: int) -> Iterator[bytes]:
         if chance < 0.35 or not cookies:
             # A profile of its own, until somebody signs in on it.
             cookies.append(number)
-            who = '"anonymousId":"%sc-%d"' % (town, number)
+            who = f'"anonymousId":"{town}c-{number}"'
         elif chance < 0.65:
             cookie = cookies.pop(draw.randrange(len(cookies)))
-            who = '"userId":"%su-%d","anonymousId":"%sc-%d"' % (town, user, town, cookie)
+            who = f'"userId":"{town}u-{user}","anonymousId":"{town}c-{cookie}"'
         elif chance < 0.8:
-            tablet = draw.randrange(5)
-            who = '"userId":"%su-%d","anonymousId":"%stablet-%d"' % (town, user, town, tablet)
+            who = f'"userId":"{town}u-{user}","anonymousId":"{town}tablet-{draw.randrange(5)}"'
         else:
             other = user if chance < 0.9 else draw.randrange(people)
-            who = '"userId":"%su-%d","traits":{"email":"%s%d@example.org"}' % (town, user, town, other)
-        yield b'{"type":"identify","messageId":"%sm-%d","timestamp":"%s",%s}' % (
-            town.encode(),
-            number,
-            format_instant(SENT_AT - DAY_MS + number * 1_000).encode(),
-            who.encode(),
-        )
+            who = f'"userId":"{town}u-{user}","traits":{{"email":"{town}{other}@example.org"}}'
+        at = format_instant(SENT_AT - DAY_MS + number * 1_000)
+        yield f'{{"type":"identify","messageId":"{town}m-{number}","timestamp":"{at}",{who}}}'.encode()
 
 
 async def make_topic(bootstrap: str, topic: str, partitions: int) -> None:
