@@ -6,8 +6,7 @@ again with the rest (public page "identity-resolution-onboarding").
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -66,15 +65,9 @@ def _broken(
     """
     if not new and len(matched) < 2:
         return frozenset()
-    if len(matched) < 2:
-        # Only what comes can break anything: of other types it holds no more than it does now.
-        coming = Counter(external_id.type for external_id in new)
-        return frozenset(
-            type_
-            for type_, count in coming.items()
-            if count + sum(_count(profile, type_, time, rules) for profile in matched) > rules.limit(type_).count
-        )
-    held = [_counts(profile, time, rules) for profile in matched]
+    # Of types of which nothing comes, a profile alone holds no more than it does now.
+    types = None if len(matched) > 1 else {external_id.type for external_id in new}
+    held = [_counts(profile, types, time, rules) for profile in matched]
     total: dict[str, int] = {}
     for counts in held:
         for type_, count in counts.items():
@@ -88,21 +81,18 @@ def _broken(
     )
 
 
-def _counts(profile: GraphProfile, time: Instant, rules: IdentityRules) -> dict[str, int]:
-    """How many values of each type count on the profile at that time. The edge of the period is out."""
+def _counts(
+    profile: GraphProfile, types: Collection[str] | None, time: Instant, rules: IdentityRules
+) -> dict[str, int]:
+    """How many values of each type, or of these, count on the profile at that time. The edge of the period is out."""
     counts: dict[str, int] = {}
     for mapping in profile.mappings:
+        if types is not None and mapping.type not in types:
+            continue
         period = rules.limit(mapping.type).period
         if period is None or mapping.mapped_at > time - period:
             counts[mapping.type] = counts.get(mapping.type, 0) + 1
     return counts
-
-
-def _count(profile: GraphProfile, type_: str, time: Instant, rules: IdentityRules) -> int:
-    """The same of one type."""
-    period = rules.limit(type_).period
-    edge = None if period is None else time - period
-    return sum([mapping.type == type_ and (edge is None or mapping.mapped_at > edge) for mapping in profile.mappings])
 
 
 def _candidates(
