@@ -1,9 +1,9 @@
 """What does one noisy profile cost the others? Their latency without it, and with it, in one run.
 
 Both stages work. The others, `--people` of them, send `identify` with a new trait value at a steady rate all along; in every
-second phase one more profile brings `--noisy` new identifiers a second, into all source partitions. Measured is the time from handing a
-record of the others to the producer to reading the trait change that it made. Each phase begins with a warm-up. With
-`p99_ratio` of about 1 the noisy profile is nobody's business but its own.
+second phase one more profile brings `--noisy` new identifiers a second, into all source partitions. Measured is the time
+from handing a record of the others to the producer to reading the trait change that it made. Each phase begins with a
+warm-up. With `p99_ratio` of about 1 the noisy profile is nobody's business but its own.
 
 python benchmarks/bench_noisy.py --rate 1000 --noisy 10000 --seconds 10 --rounds 2
 """

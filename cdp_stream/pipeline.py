@@ -9,9 +9,9 @@ A source record walks through five rooms that do not know one another; only this
     destinations.route profile before and after   -> messages to the destinations
 
 The walk is cut once, after identity: `resolve_event` runs in the space's single identity writer, `update_profile` in
-the partition that owns the profile, with a `ProfileEvent` travelling between them (`stages/profile_changes.py`). A merge has two doors of its own:
-`leave_profile` where the absorbed profile lived, `absorb_profiles` where the survivor lives. Time has one, `fire_due`:
-a window's edge is passed, and a list is synced, at an instant of its own.
+the partition that owns the profile, with a `ProfileEvent` travelling between them (`stages/profile_changes.py`).
+A merge has two doors of its own: `leave_profile` where the absorbed profile lived, `absorb_profiles` where the survivor
+lives. Time has one, `fire_due`: a window's edge is passed, and a list is synced, at an instant of its own.
 """
 
 from __future__ import annotations

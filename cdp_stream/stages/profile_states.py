@@ -134,7 +134,7 @@ class ProfileDraft:
         """Let go what is beyond the limits. Returns how many events go though they are not too old."""
         self._added[profile_id] = 0
         before = self._history_pairs(profile_id)
-        after, let_go = cut([(int.from_bytes(key[-8:], "big"), raw) for key, raw in before], retention, now)
+        after, let_go = cut(_entries(before), retention, now)
         gone = len(before) - len(after)
         mine = self._history.setdefault(profile_id, {})
         mine.update((key, None) for key, _ in before[:gone])
@@ -161,7 +161,7 @@ class ProfileDraft:
 
     def history(self, profile_id: ProfileId) -> Entries:
         """The profile's latest events with their places in the log, oldest first."""
-        return [(int.from_bytes(key[-8:], "big"), raw) for key, raw in self._history_pairs(profile_id)]
+        return _entries(self._history_pairs(profile_id))
 
     def is_parked(self, profile_id: ProfileId) -> bool:
         """Does the profile wait for shipments?"""
@@ -286,6 +286,11 @@ class ProfileDraft:
 
 def _history_key(profile_id: ProfileId, seq: int) -> bytes:
     return _HISTORY + profile_id.encode() + seq.to_bytes(8, "big")
+
+
+def _entries(pairs: list[tuple[bytes, bytes]]) -> Entries:
+    """Pairs of the history's keys and values, by place."""
+    return [(int.from_bytes(key[-8:], "big"), raw) for key, raw in pairs]
 
 
 def _queue_key(profile_id: ProfileId, number: int) -> bytes:
