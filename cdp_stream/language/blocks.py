@@ -7,19 +7,17 @@ kept here is no part of a profile's state, and changes no result.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from typing import Any, Final
 
+from cdp_stream.language.kept import Kept
 from cdp_stream.language.numbered import Numbered, Row
 from cdp_stream.language.scope import Kind, Scope
 
 _LEAF: Final = 32
 KEPT_FROM: Final = 4 * _LEAF
 """Fewer rows are gone through one by one."""
-PROFILES_MAX: Final = 64
-"""How many profiles' blocks are kept for one reduction: those that were asked for last."""
 _SLACK: Final = 64
 Values = Callable[[Sequence[Row]], Iterator[tuple[Any, int, str]]]
 """What a kind folds: value, time and message id, of each value of each row."""
@@ -30,20 +28,18 @@ class Blocks:
 
     def __init__(self, values: Values) -> None:
         self._values = values
-        self._kept: OrderedDict[str, _Tree] = OrderedDict()
+        self._kept = Kept[_Tree]()
 
     def state(self, kind: Kind, scope: Scope, rows: list[Row], places: tuple[int, int]) -> Any:
         """The state of the rows between these places."""
         start, end = places
         if end - start < KEPT_FROM or not scope.profile_id:
             return kind.of(self._values(rows[start:end]))
-        tree = self._kept.pop(scope.profile_id, None)
+        tree = self._kept.take(scope.profile_id)
         if tree is None or not tree.rows.follow(rows):
             tree = _Tree()
             tree.rows.follow(rows)
-        self._kept[scope.profile_id] = tree
-        if len(self._kept) > PROFILES_MAX:
-            self._kept.popitem(last=False)
+        self._kept.keep(scope.profile_id, tree)
         return tree.state(kind, self._values, tree.rows.first + start, tree.rows.first + end)
 
 

@@ -215,6 +215,11 @@ def reductions_of(node: Node) -> list[Reduction]:
     return found
 
 
+def wheres_of(node: Node) -> list[Condition]:
+    """The conditions inside the `where()` of a value or condition, those inside others after them."""
+    return [reduction.where for reduction in reductions_of(node) if reduction.where is not None]
+
+
 def trait_keys_of(node: Node) -> list[str]:
     """Keys of the traits that a value or condition reads, also inside `where()`; in order, each once."""
     found: dict[str, None] = {}
@@ -228,8 +233,6 @@ def trait_keys_of(node: Node) -> list[str]:
 
 def context_keys_of(node: Node) -> list[str]:
     """Outermost keys of the context that a value or condition reads, that of the source included; in order, each once."""
-    reductions = reductions_of(node)
-    wheres = [reduction.where for reduction in reductions if reduction.where is not None]
-    refs = [scalar for where in wheres for scalar in scalars_of(where) if isinstance(scalar, ContextRef)]
-    source = [SOURCE_KEY] if any(reduction.excluded for reduction in reductions) else []
+    refs = [scalar for where in wheres_of(node) for scalar in scalars_of(where) if isinstance(scalar, ContextRef)]
+    source = [SOURCE_KEY] if any(reduction.excluded for reduction in reductions_of(node)) else []
     return list(dict.fromkeys([*(ref.path[0] for ref in refs), *source]))

@@ -51,8 +51,8 @@ from cdp_stream.language.nodes import (
     TextOperator,
     TextTest,
     TraitRef,
-    reductions_of,
     tests_of,
+    wheres_of,
 )
 from cdp_stream.language.printer import format_node
 
@@ -139,9 +139,8 @@ def definition_of(body: Node, path: str, places: Iterable[str]) -> Definition | 
 
 def primary_expressions(node: Node) -> int:
     """How many comparisons the node holds, those inside `where()` counted; a value standing alone is one."""
-    inside = [reduction.where for reduction in reductions_of(node) if reduction.where is not None]
     own = 1 if isinstance(node, Scalar) else len(tests_of(node))
-    return own + sum(len(tests_of(where)) for where in inside)
+    return own + sum(len(tests_of(where)) for where in wheres_of(node))
 
 
 def _build(node: Any, place: _Place) -> Node:

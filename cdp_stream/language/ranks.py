@@ -8,10 +8,11 @@ them. What is kept is no part of the state, holds for the very rows that it was 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections import OrderedDict, deque
+from collections import deque
 from typing import Any, Final
 
 from cdp_stream.language.conditions import Read
+from cdp_stream.language.kept import Kept
 from cdp_stream.language.nodes import Comparison, Condition, Operator, PropertyRef, TraitRef
 from cdp_stream.language.numbered import Numbered, Row
 from cdp_stream.language.scope import Scope
@@ -19,8 +20,6 @@ from cdp_stream.language.values import COMPARE, ELEMENT, number_of, text_of
 
 KEPT_FROM: Final = 64
 """Fewer candidates are looked at one and all."""
-PROFILES_MAX: Final = 64
-"""How many profiles' values are kept for one reduction: those that were asked for last."""
 _TURNED: Final[dict[Operator, Operator]] = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
@@ -44,7 +43,7 @@ class Ranks:
         self._place = place
         self._operator = operator
         self._trait = trait
-        self._kept: OrderedDict[str, _Values] = OrderedDict()
+        self._kept = Kept[_Values]()
 
     def count(self, scope: Scope, rows: list[Row], start: int, end: int) -> int:
         """How many of the rows from `start` to `end` pass."""
@@ -54,13 +53,11 @@ class Ranks:
         if len(rows) < KEPT_FROM or not scope.profile_id:
             compare, place = COMPARE[self._operator], self._place
             return sum(1 for row in rows[start:end] if row[place] is not None and compare(row[place], bound))
-        values = self._kept.pop(scope.profile_id, None)
+        values = self._kept.take(scope.profile_id)
         if values is None or not values.follow(rows, start, end):
             values = _Values(self._place)
             values.follow(rows, start, end)
-        self._kept[scope.profile_id] = values
-        if len(self._kept) > PROFILES_MAX:
-            self._kept.popitem(last=False)
+        self._kept.keep(scope.profile_id, values)
         return values.count(self._operator, bound)
 
 

@@ -22,6 +22,7 @@ from cdp_stream.language.nodes import (
     Session,
     TraitRef,
     Within,
+    reductions_of,
     scalars_of,
 )
 from cdp_stream.language.numbered import Row
@@ -42,7 +43,6 @@ from cdp_stream.language.values import ELEMENT, Many, lookup, lookup_each
 from cdp_stream.language.verdicts import (
     Judge,
     events_until_news,
-    inner_reductions,
     is_lasting,
     limits_of,
     looked_for,
@@ -168,7 +168,7 @@ class Compiler(Struct, frozen=True):
         if shape.later is None or not is_lasting(shape.later):
             return None
         columns: dict[str, int | None] = {}
-        for inner in inner_reductions(shape.later):
+        for inner in reductions_of(shape.later):
             child = self._shape(inner, shape.horizon, nested=True)
             columns[child.key] = None
             if inner in scalars_of(shape.later) and _adds_up(inner, child) and (pair := looked_for(child.later)):
@@ -309,7 +309,7 @@ def _places(shape: Shape) -> Places:
 
 def _adds_up(reduction: Reduction, shape: Shape) -> bool:
     """Does every event pass or not, once and for all?"""
-    return reduction.window is None and (shape.later is None or not inner_reductions(shape.later))
+    return reduction.window is None and (shape.later is None or not reductions_of(shape.later))
 
 
 def _parent(occurrence: Occurrence) -> Occurrence:

@@ -9,13 +9,13 @@ holds for the very rows and values it was made of, and is made again where these
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from math import ceil
 from operator import itemgetter
 from typing import Any, Final, overload
 
 from cdp_stream.language.conditions import Read, Test
+from cdp_stream.language.kept import Kept
 from cdp_stream.language.nodes import (
     And,
     Comparison,
@@ -27,8 +27,10 @@ from cdp_stream.language.nodes import (
     Scalar,
     SpanTest,
     TraitRef,
+    reductions_of,
     scalars_of,
     tests_of,
+    wheres_of,
 )
 from cdp_stream.language.numbered import Numbered, Row
 from cdp_stream.language.scope import Occurrence, Scope
@@ -38,35 +40,19 @@ from cdp_stream.model.time import Instant
 KEPT_FROM: Final = 64
 """Fewer candidates are tested one and all."""
 _WAITS_A_ROW: Final = 10
-PROFILES_MAX: Final = 64
-"""How many profiles' verdicts are kept for one reduction: those that were asked for last."""
 _TIME: Final = itemgetter(0)
-
-
-def inner_reductions(condition: Condition) -> list[Reduction]:
-    """Those that a condition compares, and those inside them."""
-    found = []
-    for scalar in scalars_of(condition):
-        if isinstance(scalar, Reduction):
-            found.append(scalar)
-            if scalar.where is not None:
-                found += inner_reductions(scalar.where)
-    return found
 
 
 def is_lasting(condition: Condition) -> bool:
     """Does time alone leave its answers as they are? Windows and comparisons with now do not."""
-    inner = inner_reductions(condition)
-    wheres = [condition, *(reduction.where for reduction in inner if reduction.where is not None)]
-    return all(reduction.window is None for reduction in inner) and not any(
-        isinstance(test, SpanTest) for where in wheres for test in tests_of(where)
+    return all(reduction.window is None for reduction in reductions_of(condition)) and not any(
+        isinstance(test, SpanTest) for where in (condition, *wheres_of(condition)) for test in tests_of(where)
     )
 
 
 def traits_in(condition: Condition) -> list[KeyPath]:
     """Every trait that the condition reads, each once."""
-    wheres = [reduction.where for reduction in inner_reductions(condition) if reduction.where is not None]
-    scalars = [scalar for where in (condition, *wheres) for scalar in scalars_of(where)]
+    scalars = [scalar for where in (condition, *wheres_of(condition)) for scalar in scalars_of(where)]
     return list(dict.fromkeys(scalar.path for scalar in scalars if isinstance(scalar, TraitRef)))
 
 
@@ -141,7 +127,7 @@ class Chosen(Sequence[Row]):
         return self._of.rows[self._numbers[place] - self._of.first]
 
 
-class Kept:
+class Findings:
     """What the tests of a profile's candidates leave behind."""
 
     __slots__ = ("alike", "children", "number", "tallies", "waiting", "waits")
@@ -218,7 +204,7 @@ class _Verdicts:
         self.own = Numbered()
         self.passing: list[int] = []
         """Numbers, in order."""
-        self.notes = Kept()
+        self.notes = Findings()
         self._columns = columns
         self._due: set[int] = set()
         self._now = now
@@ -314,15 +300,15 @@ class Judge:
         self._later = later
         self._columns = columns
         self._traits = tuple(traits)
-        self._kept: OrderedDict[str, tuple[list[Any], _Verdicts | None]] = OrderedDict()
+        self._kept = Kept[tuple[list[Any], _Verdicts | None]]()
 
     def passing(self, scope: Scope, rows: list[Row], start: int, end: int) -> Sequence[Row]:
         """Those of the rows from `start` to `end` that pass."""
         if len(rows) < KEPT_FROM or not scope.profile_id:
             return self._each(scope, rows[start:end])
         values = [read(scope) for read in self._traits]
-        before, verdicts = self._kept.pop(scope.profile_id, (None, None))
-        self._keep(scope.profile_id, values, None)
+        before, verdicts = self._kept.take(scope.profile_id) or (None, None)
+        self._kept.keep(scope.profile_id, (values, None))
         if self._traits and (before is None or not all(map(_alike, before, values))):
             # A trait that has just changed may well do so every time: nothing is kept of such tests.
             return self._each(scope, rows[start:end])
@@ -330,7 +316,7 @@ class Judge:
             verdicts = _Verdicts(scope.now, self._columns)
             verdicts.follow(scope, rows)
         verdicts.settle(scope, self._later, start)
-        self._keep(scope.profile_id, values, verdicts)
+        self._kept.keep(scope.profile_id, (values, verdicts))
         own, numbers = verdicts.own, verdicts.passing
         first, last = (bisect_left(numbers, own.first + place) for place in (start, end))
         return Chosen(own, numbers[first:last])
@@ -338,11 +324,6 @@ class Judge:
     def _each(self, scope: Scope, rows: list[Row]) -> list[Row]:
         later = self._later
         return [row for row in rows if later(Occurrence(row, None, scope))]
-
-    def _keep(self, profile_id: str, values: list[Any], verdicts: _Verdicts | None) -> None:
-        self._kept[profile_id] = (values, verdicts)
-        if len(self._kept) > PROFILES_MAX:
-            self._kept.popitem(last=False)
 
 
 def _alike(one: Any, other: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cdp_stream.language import blocks, numbered, ranks, readers, reducing, scope, verdicts
+from cdp_stream.language import blocks, kept, numbered, ranks, readers, reducing, scope, verdicts
 from cdp_stream.language.numbered import Numbered
 from cdp_stream.testing import TopologyDriver
 from cdp_stream.traits.kinds import rows as rows_kind
@@ -235,7 +235,7 @@ def test_rows_that_came_late_or_are_others_are_noticed(after: list[Any]) -> None
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verdicts, "KEPT_FROM", 0)
-    monkeypatch.setattr(verdicts, "PROFILES_MAX", 3)
+    monkeypatch.setattr(kept, "PROFILES_MAX", 3)
     made: list[Numbered] = []
     monkeypatch.setattr(verdicts, "Numbered", lambda: made.append(numbered.Numbered()) or made[-1])
     definition = "event('Add').where(event('Order').count() = 0).count()"
