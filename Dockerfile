@@ -1,7 +1,9 @@
-# The full image has a compiler for the one module that wants it; the slim one only runs.
+# The compiled core wants Rust, which only this stage has; the slim image runs what came of it.
 FROM python:3.13 AS build
 WORKDIR /src
+RUN apt-get update && apt-get install --yes --no-install-recommends cargo
 COPY pyproject.toml setup.py README.md LICENSE ./
+COPY native native
 COPY cdp_stream cdp_stream
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 

@@ -9,8 +9,9 @@ STAMP := $(VENV)/.installed
 
 setup: $(STAMP)
 
-# The compiled module is built by the installation, so its source is one of the reasons for another one.
-$(STAMP): pyproject.toml setup.py cdp_stream/stages/_known.pyx
+# The compiled modules are built by the installation, so their sources are one of the reasons for another one.
+NATIVE := $(wildcard native/Cargo.* native/src/*.rs native/src/*/*.rs)
+$(STAMP): pyproject.toml setup.py cdp_stream/stages/_known.pyx $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than Python 3.11; name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "installing into $(VENV) (once; again when pyproject.toml or the compiled module changes) …" >&2
@@ -25,6 +26,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+	@! command -v cargo >/dev/null || { cd native && cargo fmt --check && cargo clippy --quiet --release --locked -- -D warnings; }
 	$(BIN)/deptry . --extend-exclude "tests|benchmarks" --optional-dependencies-dev-groups dev \
 		--per-rule-ignores "DEP002=numpy,DEP003=pydantic_core,DEP004=testcontainers"
 

@@ -1,0 +1,16 @@
+//! The compiled core of cdp-stream. The rooms in Python are the reference: what is done here equals them byte for byte,
+//! or is left to them (docs/adr/0015).
+
+pub mod text;
+pub mod value;
+
+use pyo3::prelude::*;
+
+/// What Python asks for first: a module that was built from older sources is passed over (`stages/native.py`).
+const INTERFACE: u32 = 1;
+
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("INTERFACE", INTERFACE)?;
+    Ok(())
+}
