@@ -40,7 +40,7 @@ from cdp_stream.model.time import Duration, Instant
 _KEY_DIGITS: Final = 12
 """Base 62; 71 bits tell the aggregations of a topology apart."""
 
-_NAMES: Final = {"Page Viewed": "page_name", "Screen Viewed": "screen_name"}
+PAGE_NAME_KEYS: Final = {"Page Viewed": "page_name", "Screen Viewed": "screen_name"}
 """The name of a page or a screen is kept once, under the key that it has among its properties."""
 
 ROWS: Final = "rows"
@@ -273,7 +273,7 @@ def _of_event(event_name: str, scalar: Scalar) -> Read[Any]:
 
 def _property(event_name: str, path: KeyPath) -> Read[ProfileEvent]:
     """A property of an event of this name. A page's name is found under `name`, too ("unify/profile-api")."""
-    key, also = path[0], _NAMES.get(event_name)
+    key, also = path[0], PAGE_NAME_KEYS.get(event_name)
     if len(path) > 1:
         return lambda event: lookup(event.properties, path)
     if key != "name" or also is None:

@@ -183,6 +183,15 @@ def spelled(topology: Topology) -> Topology:
     return topology.model_copy(update={"traits": tuple(traits), "audiences": tuple(audiences)})
 
 
+def body_of(declared: Trait | Audience) -> Node:
+    """What a trait or audience of a topology that was compiled computes."""
+    definition = definition_in(declared, "")
+    assert not isinstance(definition, Problem), definition
+    body = _body(definition, "", is_audience=isinstance(declared, Audience))
+    assert not isinstance(body, Problem), body
+    return body
+
+
 def _body(definition: Definition, path: str, *, is_audience: bool) -> Node | Problem:
     body = definition.body
     is_value = isinstance(body, Scalar)

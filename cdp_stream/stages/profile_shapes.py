@@ -65,6 +65,20 @@ class ProfileBarrier(Struct, kw_only=True):
         return share_before(self.reconsidered)
 
 
+class OpenMessage(Struct, frozen=True):
+    """A message of profile changes in hand."""
+
+    step: int
+    previous: int
+    topology_version: str
+    count: int
+    """How many changes it has."""
+    sweeps: bool
+    """Does it go through all profiles?"""
+    changes: list[ProfileChange] | None = None
+    """None: the core has them."""
+
+
 class Shipment(Struct, frozen=True, tag="state"):
     """One piece of an absorbed profile's state, on its way to the survivor's partition."""
 
@@ -107,6 +121,7 @@ decode_shipment: Final = msgspec.msgpack.Decoder(Shipment | ListNews | ListsPass
 decode_cargo: Final = msgspec.msgpack.Decoder(Cargo).decode
 decode_parked: Final = msgspec.msgpack.Decoder(Parked).decode
 decode_changes: Final = msgspec.json.Decoder(ProfileChanges).decode
+decode_change: Final = msgspec.json.Decoder(ProfileChange).decode
 
 
 def encode_changes(message: ProfileChanges) -> bytes:

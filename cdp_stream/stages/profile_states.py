@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +16,9 @@ from cdp_stream.model.time import Instant
 from cdp_stream.pipeline import Retention
 from cdp_stream.stages.due_index import DueIndex
 from cdp_stream.stages.history import Entries, cut, history_entry, stored_entry
+
+if TYPE_CHECKING:
+    from cdp_stream.stages._native import ProfileCore
 
 _PROFILE: Final = b"p"
 _HISTORY: Final = b"h"
@@ -49,8 +52,10 @@ class QueueEnds(Struct, frozen=True, array_like=True):
 class ProfileDraft:
     """Typed reads and writes over a store, with the step's changes on top; `take_writes` hands them over."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, core: ProfileCore | None = None) -> None:
+        """`core`: the compiled core, which borrows profiles from here; a profile is with one of both at a time."""
         self._store = store
+        self._core = core
         self._cache: dict[ProfileId, ProfileState] = {}
         self._touched: set[ProfileId] = set()
         self._writes: dict[bytes, bytes | None] = {}
@@ -58,6 +63,9 @@ class ProfileDraft:
         self._added: dict[ProfileId, int] = {}
         self._due = DueIndex(store)
         self._parked = {ProfileId(key[len(_QUEUE_ENDS) :].decode()) for key, _ in store.scan(_QUEUE_ENDS)}
+        if core is not None:
+            for profile_id in self._parked:
+                core.wait(profile_id)
         self._clocks = dict(store.scan(_CLOCK))
         self._sizes: dict[ProfileId, int] = {}
         self.bytes_pending = 0
@@ -65,7 +73,7 @@ class ProfileDraft:
 
     def get(self, profile_id: ProfileId) -> ProfileState | None:
         """The profile, or None."""
-        profile = self._cache.get(profile_id)
+        profile = self._cache.get(profile_id) or self._given_back(profile_id)
         if profile is None:
             raw = self._read(_PROFILE + profile_id.encode())
             if raw is not None:
@@ -73,6 +81,38 @@ class ProfileDraft:
                 self._sizes[profile_id] = len(raw)
                 self._due.known(profile_id, None if profile_id in self._parked else profile.due)
         return profile
+
+    def lend(self, profile_id: ProfileId) -> tuple[bytes, bool, int] | None:
+        """Give a profile to the core: its bytes, whether they are to be written, and their size; None: there is none."""
+        profile = self._cache.pop(profile_id, None)
+        if profile is None:
+            raw = self._read(_PROFILE + profile_id.encode())
+            return None if raw is None else (raw, False, len(raw))
+        is_touched = profile_id in self._touched
+        self._touched.discard(profile_id)
+        return _encode(profile), is_touched, self._sizes.pop(profile_id, 0)
+
+    def _given_back(self, profile_id: ProfileId) -> ProfileState | None:
+        """Take a profile back from the core, if that has it."""
+        if self._core is None:
+            return None
+        self._follow_core()
+        given = self._core.give_back(profile_id)
+        if given is None:
+            return None
+        raw, is_touched, self._sizes[profile_id] = given
+        if is_touched:
+            self._touched.add(profile_id)
+        profile = self._cache[profile_id] = _decode_profile(raw)
+        self._due.known(profile_id, profile.due)
+        return profile
+
+    def _follow_core(self) -> None:
+        """Bring the index of due times up to what the core has done."""
+        if self._core is not None:
+            for profile_id, place, due in self._core.take_moves():
+                self._due.known(profile_id, place)
+                self._due.move(profile_id, due, self._writes)
 
     def put(self, profile: ProfileState) -> None:
         """Replace the profile."""
@@ -86,6 +126,7 @@ class ProfileDraft:
 
     def next_due(self, until: Instant) -> tuple[Instant, ProfileId] | None:
         """The first due time at or before `until` of a profile that is not parked, by instant, then profile id."""
+        self._follow_core()
         return self._due.next(until)
 
     def due_passed(self, instant: Instant) -> None:
@@ -173,6 +214,8 @@ class ProfileDraft:
             self.get(profile_id)
             self._due.move(profile_id, None, self._writes)
             self._parked.add(profile_id)
+            if self._core is not None:
+                self._core.wait(profile_id)
         self.bytes_pending += len(raw) + _KEY_BYTES
         ends = self._ends(profile_id) or QueueEnds(0, 0)
         self._writes[_queue_key(profile_id, ends.next)] = raw
@@ -202,6 +245,8 @@ class ProfileDraft:
         self._writes[_QUEUE_ENDS + profile_id.encode()] = _encode(rest) if rest.first < rest.next else None
         if rest.first == rest.next:
             self._parked.discard(profile_id)
+            if self._core is not None:
+                self._core.resume(profile_id)
             profile = self.get(profile_id)
             self._due.move(profile_id, None if profile is None else profile.due, self._writes)
 
@@ -249,6 +294,7 @@ class ProfileDraft:
 
     def take_writes(self) -> dict[bytes, bytes | None]:
         """The step's changes: every touched profile once."""
+        self._follow_core()
         writes = self._writes
         for profile_id in sorted(self._touched):
             raw = _encode(self._cache[profile_id])
@@ -256,6 +302,8 @@ class ProfileDraft:
             writes[_PROFILE + profile_id.encode()] = raw
         for history in self._history.values():
             writes.update(history)
+        if self._core is not None:
+            self._core.take_writes(writes)
         self._touched, self._writes, self._history = set(), {}, {}
         self.bytes_pending = 0
         return writes
@@ -269,6 +317,9 @@ class ProfileDraft:
                 self._added.pop(key, None)
                 self._sizes.pop(key, None)
                 self._due.forget(key)
+        if self._core is not None:
+            for profile_id in self._core.forget_beyond(CACHE_PROFILES_MAX):
+                self._due.forget(profile_id)
 
     def _ends(self, profile_id: ProfileId) -> QueueEnds | None:
         raw = self._read(_QUEUE_ENDS + profile_id.encode())
@@ -278,6 +329,8 @@ class ProfileDraft:
         return self._writes[key] if key in self._writes else self._store.get(key)
 
     def _history_pairs(self, profile_id: ProfileId) -> list[tuple[bytes, bytes]]:
+        if self._core is not None and (added := self._core.take_history(profile_id)):
+            self._history.setdefault(profile_id, {}).update(added)
         stored = self._store.scan(_HISTORY + profile_id.encode())
         pairs: dict[bytes, bytes | None] = {key: stored_entry(value) for key, value in stored}
         pairs.update(self._history.get(profile_id, {}))

@@ -25,7 +25,8 @@ def pass_time(work: PartitionWork, parked: Parked) -> bool:
     while (due := work.states.next_due(now)) is not None:
         if work.is_full():
             return False
-        _fire(work, *due, topology, parked)
+        if not work.fire_in_core(*due, parked, topology.version):
+            _fire(work, *due, topology, parked)
     work.states.due_passed(now)
     if work.states.parked_count():
         work.states.keep_clock(parked.offset, parked.change.index, msgspec.msgpack.encode(parked))

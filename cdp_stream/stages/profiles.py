@@ -21,17 +21,19 @@ from typing import Final, assert_never
 import msgspec
 
 from cdp_stream.errors import LogContradiction
-from cdp_stream.model.change import Absorbed, Absorbs, Clock, ProfileChanges, ProfileEvent, Resync, TopologyApplied
+from cdp_stream.model.change import Absorbed, Absorbs, Clock, ProfileChange, ProfileEvent, Resync, TopologyApplied
 from cdp_stream.model.ids import ProfileId
 from cdp_stream.model.ports import Store
 from cdp_stream.pipeline import update_profile
 from cdp_stream.stages.lists import ListNews, ListsPassed
 from cdp_stream.stages.profile_merges import absorb, ship
 from cdp_stream.stages.profile_shapes import (
+    OpenMessage,
     Parked,
     ProfileStep,
     Shipment,
     cause_of,
+    decode_change,
     decode_changes,
     decode_parked,
     decode_shipment,
@@ -50,10 +52,10 @@ SHARED_UNITS_MAX: Final = 256
 class ProfileStage:
     """The single writer of one partition's profiles, over a store."""
 
-    def __init__(self, store: Store, partition: int, partitions: int) -> None:
-        """Open the state as the last commit left it."""
+    def __init__(self, store: Store, partition: int, partitions: int, *, compiled: bool = True) -> None:
+        """Open the state as the last commit left it. `compiled`: False walks every change in Python."""
         self.store = store
-        self.work = PartitionWork(store, partition, partitions)
+        self.work = PartitionWork(store, partition, partitions, compiled=compiled)
         self.barrier, self.states, self.lists = self.work.barrier, self.work.states, self.work.lists
         self._clocks: dict[bytes, Parked] = {}
 
@@ -66,14 +68,13 @@ class ProfileStage:
         for offset, raw in messages:
             if offset < self.barrier.next_offset:
                 continue
-            message = decode_changes(raw)
-            sweeps = any(isinstance(change, TopologyApplied | Resync) for change in message.changes)
-            if begun and (sweeps or self.work.units >= SHARED_UNITS_MAX):
+            message = self._open(raw)
+            if begun and (message.sweeps or self.work.units >= SHARED_UNITS_MAX):
                 break
             begun = True
             if not self._take_message(offset, message):
                 return self.work.finish(done=False)
-            if sweeps:
+            if message.sweeps:
                 break
         return self.work.finish(done=True) if begun else None
 
@@ -173,7 +174,39 @@ class ProfileStage:
         stamp(self.barrier)
         return msgspec.msgpack.encode(self.barrier)
 
-    def _take_message(self, offset: int, message: ProfileChanges) -> bool:
+    def _open(self, raw: bytes) -> OpenMessage:
+        """Read a message, with the core where that knows the version; the first version comes into force by the rooms."""
+        core, version = self.work.core, self.barrier.topology_version
+        if core is not None and version is not None and self.work.is_planned(version):
+            opened = core.open(raw)
+            if opened is not None and not opened[-1] and self.work.is_planned(opened[2]):
+                return OpenMessage(*opened)
+        message = decode_changes(raw)
+        sweeps = any(isinstance(change, TopologyApplied | Resync) for change in message.changes)
+        count = len(message.changes)
+        return OpenMessage(message.step, message.previous, message.topology_version, count, sweeps, message.changes)
+
+    def _next_change(self, offset: int, message: OpenMessage) -> ProfileChange | None:
+        """The next change of a message for the rooms; None: the core has done the last one, or the step is full."""
+        barrier, work = self.barrier, self.work
+        if message.changes is not None:
+            return message.changes[barrier.cursor]
+        while True:
+            run = work.run_core(offset, barrier.cursor)
+            barrier.now = max(barrier.now, run.now)
+            if run.last >= 0:
+                barrier.cursor, barrier.cursor_index = run.position, run.last
+            if run.cut is not None:
+                profile_id, now = run.cut
+                retention = work.topology(message.topology_version).retention
+                work.let_go(self.states.cut_history(ProfileId(profile_id), retention, now))
+            elif run.stopped != "left":
+                return None
+            else:
+                assert work.core is not None, "it was asked just now"
+                return decode_change(work.core.change(barrier.cursor))
+
+    def _take_message(self, offset: int, message: OpenMessage) -> bool:
         """Do or park a message's changes, from the cursor on; False when the step is full before the last of them."""
         barrier = self.barrier
         if message.previous != barrier.last_offset:
@@ -181,7 +214,12 @@ class ProfileStage:
                 f"profile changes {self.work.partition}: message {offset} follows {message.previous}, but the last one "
                 f"done is {barrier.last_offset}; messages are missing"
             )
-        for change in message.changes[barrier.cursor :]:
+        while barrier.cursor < message.count:
+            change = self._next_change(offset, message)
+            if change is None:
+                if barrier.cursor < message.count:
+                    return False
+                break
             barrier.now = max(barrier.now, change.now)
             if self.work.is_full() or not self._take(Parked(offset, message.step, message.topology_version, change)):
                 return False

@@ -40,12 +40,15 @@ class TopologyDriver:
         partitions: int | None = None,
         step_size: int = 100,
         store: str | Path = "memory",
+        compiled: bool = True,
     ) -> None:
-        """`topology`: a folder, a dict or a Topology. `store`: `memory`, or a folder for RocksDB."""
+        """`topology`: a folder, a dict or a Topology. `store`: `memory`, or a folder for RocksDB. `compiled`: False decides
+        everything in Python, also where the compiled core was built: with the same results.
+        """
         self._topology = _topology(topology)
         self._step_size = step_size
         self._taken: dict[str, list[dict[str, Any]]] = {}
-        self._space = LocalSpace(partitions or self._topology.partitions, self._collect, store)
+        self._space = LocalSpace(partitions or self._topology.partitions, self._collect, store, compiled=compiled)
         self._pending: list[RawRecord] = []
         self._offsets: dict[str, int] = {}
         self._clock: Instant = self._space.now

@@ -21,6 +21,7 @@ from cdp_stream.model.time import Instant
 from cdp_stream.stages.entries import Entry
 from cdp_stream.stages.history import message_ids
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityStage
+from cdp_stream.stages.known import COMPILED
 from cdp_stream.stages.profile_shapes import ProfileStep, encode_changes
 from cdp_stream.stages.profiles import ProfileStage
 from cdp_stream.stages.records import SHIPMENTS, OutputRecord, partition_of
@@ -55,12 +56,17 @@ class LocalSpace:
         *,
         read_only: bool = False,
         topic_prefix: str = "",
+        compiled: bool = True,
     ) -> None:
+        """`compiled`: False decides everything in Python, also where the core was built: the reference."""
         self.partitions = partitions
         self._sink = sink
         identity_store, profile_stores = open_stores(where, partitions, read_only=read_only)
-        self.identity = IdentityStage(identity_store, partitions, topic_prefix=topic_prefix)
-        self.profiles = [ProfileStage(store, number, partitions) for number, store in enumerate(profile_stores)]
+        short_cut = COMPILED if compiled else None
+        self.identity = IdentityStage(identity_store, partitions, short_cut, topic_prefix=topic_prefix)
+        self.profiles = [
+            ProfileStage(store, number, partitions, compiled=compiled) for number, store in enumerate(profile_stores)
+        ]
         self.tally: Counter[tuple[str, ...]] = Counter()
 
     @property

@@ -5,6 +5,9 @@ use blake2b_simd::Params;
 /// Milliseconds since 1970-01-01T00:00:00Z.
 pub type Instant = i64;
 
+/// A length of time in milliseconds.
+pub type Duration = i64;
+
 pub const DAY_MS: i64 = 86_400_000;
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// Digits of a profile id and of every other long derived id.

@@ -148,12 +148,22 @@ impl Value {
     }
 }
 
-/// The shortest text that reads as this number again; JSON has no other than finite ones.
+/// The shortest text that reads as this number again, as orjson writes it: msgspec has no plus before an exponent.
 pub fn put_float(out: &mut Vec<u8>, number: f64) {
-    if number.is_finite() {
-        out.extend_from_slice(ryu::Buffer::new().format_finite(number).as_bytes());
-    } else {
+    if !number.is_finite() {
+        // JSON has no such number.
         out.extend_from_slice(b"null");
+        return;
+    }
+    let mut buffer = ryu::Buffer::new();
+    let text = buffer.format_finite(number);
+    match text.split_once('e') {
+        Some((mantissa, exponent)) if !exponent.starts_with('-') => {
+            out.extend_from_slice(mantissa.as_bytes());
+            out.extend_from_slice(b"e+");
+            out.extend_from_slice(exponent.as_bytes());
+        }
+        _ => out.extend_from_slice(text.as_bytes()),
     }
 }
 

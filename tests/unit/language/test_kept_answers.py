@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 
 from cdp_stream.language import blocks, kept, numbered, ranks, readers, reducing, scope, verdicts
 from cdp_stream.language.numbered import Numbered
-from cdp_stream.testing import TopologyDriver
+from cdp_stream.testing import TopologyDriver as Driver
 from cdp_stream.traits.kinds import rows as rows_kind
 
+TopologyDriver = partial(Driver, compiled=False)
+"""What is kept is kept by the rooms in Python, to which the core leaves profiles of many candidates."""
 START = datetime(2025, 1, 1, tzinfo=UTC)
 NEVER = 2**62
 

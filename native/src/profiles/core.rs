@@ -1,0 +1,538 @@
+//! The door from Python: one partition's profiles, and the plain changes of a message done one after the other.
+//!
+//! A profile has one owner at a time. The core borrows it from the rooms' draft when a change comes that it takes
+//! (`lend`), and gives it back when a room asks for it (`give_back`): so neither ever sees an old one.
+
+use std::mem;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+
+use super::event::{Change, Event, Message};
+use super::outputs::{Cause, Counted, Output, Tally, Topic};
+use super::plan::Plan;
+use super::profile::{Names, Profile};
+use super::update::{fire, is_crowded, update, Room};
+use crate::text::Instant;
+use crate::value::{put_msgpack_array, put_msgpack_int, put_msgpack_text};
+
+/// As the draft reckons (`stages/profile_states.py`).
+const NEW_PROFILE_BYTES: usize = 500;
+const KEY_BYTES: usize = 50;
+const HISTORY_SLACK: usize = 100;
+const HISTORY_SLACK_SHARE: usize = 4;
+const HISTORY_SLACK_BYTES: usize = 4 * 1024;
+const SEQ_BITS: u32 = 24;
+/// Profiles that were found crowded are left alone; so many are remembered.
+const CROWDED_MAX: usize = 10_000;
+
+/// A profile in the core's hands.
+struct Held {
+    profile: Profile,
+    is_touched: bool,
+    /// Bytes as last read or written; 0 for a new one.
+    size: usize,
+    /// Additions to its history since that was cut.
+    added: usize,
+    /// Where the index of due times has it.
+    place: Option<Instant>,
+    is_moved: bool,
+}
+
+/// Why `run` has stopped.
+enum Stop {
+    Done,
+    /// The next change is one for the rooms.
+    Left,
+    Full,
+    /// A profile's history is to be cut.
+    Cut(Box<str>, Instant),
+}
+
+/// One partition's profiles, and the message in hand.
+#[pyclass(module = "cdp_stream.stages._native")]
+pub struct ProfileCore {
+    partition: i64,
+    names: Names,
+    plans: FxHashMap<Box<str>, Arc<Plan>>,
+    profiles: IndexMap<Box<str>, Held, FxBuildHasher>,
+    waiting: FxHashSet<Box<str>>,
+    crowded: FxHashSet<Box<str>>,
+    message: Option<Message>,
+    history: Vec<(Box<str>, u64, Vec<u8>)>,
+    moved: Vec<Box<str>>,
+    tally: Tally,
+    topics: FxHashMap<Topic, Py<PyString>>,
+    record: Py<PyAny>,
+    /// What counts towards the step's limits since they were last asked for.
+    units: usize,
+    sent_bytes: usize,
+    pending_bytes: usize,
+}
+
+/// Position, latest `now`, last index, why it stopped, and which profile's history is to be cut as of when.
+type Reached = (usize, Instant, i64, &'static str, Option<(String, Instant)>);
+
+/// How much a step may still take.
+#[derive(Clone, Copy)]
+struct Budget {
+    units: usize,
+    bytes: usize,
+}
+
+/// Where a change stands in the log.
+#[derive(Clone, Copy)]
+struct Place {
+    offset: i64,
+    step: i64,
+}
+
+#[pymethods]
+impl ProfileCore {
+    /// `record`: the class of output records.
+    #[new]
+    fn new(partition: i64, record: Py<PyAny>) -> Self {
+        ProfileCore {
+            partition,
+            names: Names::default(),
+            plans: FxHashMap::default(),
+            profiles: IndexMap::default(),
+            waiting: FxHashSet::default(),
+            crowded: FxHashSet::default(),
+            message: None,
+            history: Vec::new(),
+            moved: Vec::new(),
+            tally: Tally::default(),
+            topics: FxHashMap::default(),
+            record,
+            units: 0,
+            sent_bytes: 0,
+            pending_bytes: 0,
+        }
+    }
+
+    /// Take a topology version in. Raises ValueError where it says something that the core does not know.
+    fn add_plan(&mut self, version: &str, raw: &[u8]) -> PyResult<()> {
+        let plan = Plan::read(raw, &mut self.names).map_err(|_| {
+            PyValueError::new_err(format!("the core does not understand the plan of version {version}"))
+        })?;
+        self.plans.insert(version.into(), Arc::new(plan));
+        // What a version does not know may be crowded no more.
+        self.crowded.clear();
+        Ok(())
+    }
+
+    /// A profile that waits for shipments is left to the rooms.
+    fn wait(&mut self, profile_id: &str) {
+        self.waiting.insert(profile_id.into());
+    }
+
+    /// It waits no more.
+    fn resume(&mut self, profile_id: &str) {
+        self.waiting.remove(profile_id);
+    }
+
+    /// Open a message: (step, previous, topology version, how many changes, does it go through all profiles); None if it
+    /// is one for the rooms.
+    fn open(&mut self, py: Python<'_>, raw: Vec<u8>) -> Option<(i64, i64, String, usize, bool)> {
+        let message = py.detach(|| Message::read(raw)).ok()?;
+        let about = (
+            message.step,
+            message.previous,
+            message.topology_version.to_string(),
+            message.changes.len(),
+            message.sweeps,
+        );
+        self.message = Some(message);
+        Some(about)
+    }
+
+    /// One change of the open message, as its bytes.
+    fn change<'py>(&self, py: Python<'py>, position: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let message = self.message.as_ref().ok_or_else(|| PyValueError::new_err("no message is open"))?;
+        match message.changes.get(position) {
+            Some(Change::Other(span) | Change::Event(_, span)) => Ok(PyBytes::new(py, &message.raw[span.clone()])),
+            None => Err(PyValueError::new_err(format!("the message has no change {position}"))),
+        }
+    }
+
+    /// Do the changes of the open message from `position` on, as far as they are plain and the step has room.
+    ///
+    /// `lend(profile_id)` gives a profile's bytes, whether they are to be written, or None for a new one. Outputs are
+    /// appended to `outputs`. Returns the position reached, the latest `now`, the last index done (-1: none), and why it
+    /// stopped: "done", "left", "full", or "cut" with a profile and an instant.
+    #[pyo3(signature = (offset, position, units_left, bytes_left, lend, outputs))]
+    #[allow(clippy::too_many_arguments)]
+    fn run<'py>(
+        &mut self,
+        py: Python<'py>,
+        offset: i64,
+        mut position: usize,
+        units_left: usize,
+        bytes_left: usize,
+        lend: &Bound<'py, PyAny>,
+        outputs: &Bound<'py, PyList>,
+    ) -> PyResult<Reached> {
+        let message = self.message.take().ok_or_else(|| PyValueError::new_err("no message is open"))?;
+        let left = Budget { units: units_left, bytes: bytes_left };
+        let (mut now, mut last) = (Instant::MIN, -1);
+        let place = Place { offset, step: message.step };
+        let plan = self.plans.get(&message.topology_version).cloned();
+        let mut stop = Stop::Done;
+        while let Some(change) = message.changes.get(position) {
+            let (Change::Event(event, _), Some(plan)) = (change, &plan) else {
+                stop = Stop::Left;
+                break;
+            };
+            if self.waiting.contains(&event.profile_id) || self.crowded.contains(&event.profile_id) {
+                stop = Stop::Left;
+                break;
+            }
+            now = now.max(event.now);
+            if self.is_full(left) {
+                stop = Stop::Full;
+                break;
+            }
+            match self.take(py, event, plan, place, left, lend, outputs)? {
+                Taken::Left => {
+                    stop = Stop::Left;
+                    break;
+                }
+                Taken::Full => {
+                    stop = Stop::Full;
+                    break;
+                }
+                Taken::Done { cut } => {
+                    position += 1;
+                    last = event.index;
+                    if cut {
+                        stop = Stop::Cut(event.profile_id.clone(), event.now);
+                        break;
+                    }
+                }
+            }
+        }
+        self.message = Some(message);
+        Ok(match stop {
+            Stop::Done => (position, now, last, "done", None),
+            Stop::Left => (position, now, last, "left", None),
+            Stop::Full => (position, now, last, "full", None),
+            Stop::Cut(profile_id, at) => (position, now, last, "cut", Some((profile_id.into(), at))),
+        })
+    }
+
+    /// Fire one profile's due time. False: it is one for the rooms. `place`: step and record of what it fires before.
+    #[pyo3(signature = (profile_id, instant, now, place, version, lend, outputs))]
+    #[allow(clippy::too_many_arguments)]
+    fn fire<'py>(
+        &mut self,
+        py: Python<'py>,
+        profile_id: &str,
+        instant: Instant,
+        now: Instant,
+        place: (i64, i64),
+        version: &str,
+        lend: &Bound<'py, PyAny>,
+        outputs: &Bound<'py, PyList>,
+    ) -> PyResult<bool> {
+        let Some(plan) = self.plans.get(version).cloned() else { return Ok(false) };
+        if !self.borrow(profile_id, &plan, lend)? || !self.profiles.contains_key(profile_id) {
+            return Ok(false);
+        }
+        self.fire_held(py, profile_id, instant, now, place, &plan, outputs)?;
+        Ok(true)
+    }
+
+    /// Hand a profile back: its bytes, and whether they are to be written. None: the core has none of this id.
+    fn give_back<'py>(&mut self, py: Python<'py>, profile_id: &str) -> Option<(Bound<'py, PyBytes>, bool, usize)> {
+        let held = self.profiles.swap_remove(profile_id)?;
+        Some((PyBytes::new(py, &held.profile.written()), held.is_touched, held.size))
+    }
+
+    /// What of a profile's history waits to be written leaves the core: keys and entries.
+    fn take_history<'py>(
+        &mut self,
+        py: Python<'py>,
+        profile_id: &str,
+    ) -> Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        let (mine, others): (Vec<_>, Vec<_>) =
+            mem::take(&mut self.history).into_iter().partition(|(owner, _, _)| &**owner == profile_id);
+        self.history = others;
+        mine.into_iter()
+            .map(|(owner, seq, raw)| (PyBytes::new(py, &history_key(&owner, seq)), PyBytes::new(py, &raw)))
+            .collect()
+    }
+
+    /// Profiles whose due time has moved since the last call: id, where the index has it, where it belongs.
+    fn take_moves(&mut self) -> Vec<(String, Option<Instant>, Option<Instant>)> {
+        let mut moves = Vec::new();
+        for profile_id in mem::take(&mut self.moved) {
+            if let Some(held) = self.profiles.get_mut(&profile_id) {
+                let due = held.profile.due();
+                if due != held.place {
+                    moves.push((profile_id.into(), held.place, due));
+                    held.place = due;
+                }
+                held.is_moved = false;
+            }
+        }
+        moves
+    }
+
+    /// Units, sent bytes and bytes to be written since the last call.
+    fn take_sizes(&mut self) -> (usize, usize, usize) {
+        (mem::take(&mut self.units), mem::take(&mut self.sent_bytes), mem::take(&mut self.pending_bytes))
+    }
+
+    /// Put what the step has changed into `writes`: every touched profile once, then the history.
+    fn take_writes(&mut self, py: Python<'_>, writes: &Bound<'_, PyDict>) -> PyResult<()> {
+        let mut touched: Vec<&mut Held> = self.profiles.values_mut().filter(|held| held.is_touched).collect();
+        touched.sort_by(|one, other| one.profile.id.cmp(&other.profile.id));
+        for held in touched {
+            let raw = held.profile.written();
+            let mut key = Vec::with_capacity(1 + held.profile.id.len());
+            key.push(b'p');
+            key.extend_from_slice(held.profile.id.as_bytes());
+            writes.set_item(PyBytes::new(py, &key), PyBytes::new(py, &raw))?;
+            held.size = raw.len();
+            held.is_touched = false;
+        }
+        for (owner, seq, raw) in self.history.drain(..) {
+            writes.set_item(PyBytes::new(py, &history_key(&owner, seq)), PyBytes::new(py, &raw))?;
+        }
+        Ok(())
+    }
+
+    /// What was counted since the last call.
+    fn take_tally<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let tally = PyDict::new(py);
+        for (what, count) in self.tally.drain() {
+            let key = match &what {
+                Counted::CustomTrait => PyTuple::new(py, ["trait", "custom"])?,
+                Counted::ComputedTrait => PyTuple::new(py, ["trait", "computed"])?,
+                Counted::Audience { key, entered, by_time } => PyTuple::new(
+                    py,
+                    [
+                        "audience",
+                        key,
+                        if *entered { "entered" } else { "exited" },
+                        if *by_time { "time" } else { "event" },
+                    ],
+                )?,
+                Counted::Destination(name) => PyTuple::new(py, ["destination", name])?,
+                Counted::Due => PyTuple::new(py, ["due"])?,
+                Counted::Limit(name) => PyTuple::new(py, ["limit", name])?,
+            };
+            tally.set_item(key, count)?;
+        }
+        Ok(tally)
+    }
+
+    /// Hold the profiles to `most` of them, once what they changed stands in the store. Returns which have gone.
+    fn forget_beyond(&mut self, most: usize) -> Vec<String> {
+        if self.profiles.len() <= most {
+            return Vec::new();
+        }
+        let half = self.profiles.len() / 2;
+        self.profiles.drain(..half).map(|(profile_id, _)| profile_id.into()).collect()
+    }
+}
+
+/// What came of a change.
+enum Taken {
+    Done { cut: bool },
+    Left,
+    Full,
+}
+
+impl ProfileCore {
+    fn is_full(&self, left: Budget) -> bool {
+        self.units >= left.units || self.sent_bytes + self.pending_bytes >= left.bytes
+    }
+
+    /// Have the profile at hand, if there is one; False: it is one for the rooms.
+    fn borrow(&mut self, profile_id: &str, plan: &Plan, lend: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if self.waiting.contains(profile_id) || self.crowded.contains(profile_id) {
+            return Ok(false);
+        }
+        let crowded = match self.profiles.get(profile_id) {
+            Some(held) => !plan.bounded.is_empty() && is_crowded(&held.profile, plan),
+            None => {
+                let lent = lend.call1((profile_id,))?;
+                if lent.is_none() {
+                    return Ok(true);
+                }
+                let (raw, is_touched, size): (Bound<'_, PyBytes>, bool, usize) = lent.extract()?;
+                let Ok(profile) = Profile::read(raw.as_bytes(), &mut self.names) else {
+                    self.leave_alone(profile_id);
+                    return Ok(false);
+                };
+                let crowded = is_crowded(&profile, plan);
+                let place = profile.due();
+                let held = Held { profile, is_touched, size, added: 0, place, is_moved: false };
+                self.profiles.insert(profile_id.into(), held);
+                crowded
+            }
+        };
+        if crowded {
+            self.leave_alone(profile_id);
+        }
+        Ok(!crowded)
+    }
+
+    fn leave_alone(&mut self, profile_id: &str) {
+        if self.crowded.len() >= CROWDED_MAX {
+            self.crowded.clear();
+        }
+        self.crowded.insert(profile_id.into());
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn take(
+        &mut self,
+        py: Python<'_>,
+        event: &Event,
+        plan: &Arc<Plan>,
+        place: Place,
+        left: Budget,
+        lend: &Bound<'_, PyAny>,
+        outputs: &Bound<'_, PyList>,
+    ) -> PyResult<Taken> {
+        if !self.borrow(&event.profile_id, plan, lend)? {
+            return Ok(Taken::Left);
+        }
+        while let Some(due) = self.profiles.get(&event.profile_id).and_then(|held| held.profile.due()) {
+            if due > event.now {
+                break;
+            }
+            if self.is_full(left) {
+                return Ok(Taken::Full);
+            }
+            self.fire_held(py, &event.profile_id, due, event.now, (place.step, event.record), plan, outputs)?;
+        }
+        let is_new = !self.profiles.contains_key(&event.profile_id);
+        if is_new {
+            let created = event.created.unwrap_or(event.time);
+            let profile = Profile::new(&event.profile_id, event.is_user, created);
+            let held = Held { profile, is_touched: false, size: 0, added: 0, place: None, is_moved: false };
+            self.profiles.insert(event.profile_id.clone(), held);
+        }
+        let Some(held) = self.profiles.get_mut(&event.profile_id) else { return Ok(Taken::Left) };
+        let cause = Cause::new(false, event.time, event.now, &event.message_id, place.step, event.record);
+        let mut room = Room { plan, names: &mut self.names, tally: &mut self.tally };
+        let told = update(&mut held.profile, event, is_new, &mut room, &cause);
+        let cut = self.add_history(event, plan, place.step);
+        self.touched(&event.profile_id);
+        self.send(py, &event.profile_id, told.outputs, format_args!("{}/{}", place.offset, event.index), outputs)?;
+        self.units += 1;
+        Ok(Taken::Done { cut })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn fire_held(
+        &mut self,
+        py: Python<'_>,
+        profile_id: &str,
+        instant: Instant,
+        now: Instant,
+        (step, record): (i64, i64),
+        plan: &Arc<Plan>,
+        outputs: &Bound<'_, PyList>,
+    ) -> PyResult<()> {
+        let Some(held) = self.profiles.get_mut(profile_id) else { return Ok(()) };
+        let cause = Cause::new(true, instant, now, "", step, record);
+        let mut room = Room { plan, names: &mut self.names, tally: &mut self.tally };
+        let told = fire(&mut held.profile, instant, &mut room, &cause);
+        self.touched(profile_id);
+        self.send(py, profile_id, told.outputs, format_args!("due/{instant}/{profile_id}"), outputs)?;
+        self.units += 1;
+        Ok(())
+    }
+
+    /// The profile is to be written, and has its place in the index looked at.
+    fn touched(&mut self, profile_id: &str) {
+        let Some(held) = self.profiles.get_mut(profile_id) else { return };
+        if !held.is_touched {
+            held.is_touched = true;
+            self.pending_bytes += if held.size == 0 { NEW_PROFILE_BYTES } else { held.size };
+        }
+        if !held.is_moved && held.profile.due() != held.place {
+            held.is_moved = true;
+            self.moved.push(profile_id.into());
+        }
+    }
+
+    /// Remember that the event belongs to the profile; whether its history is to be cut now.
+    fn add_history(&mut self, event: &Event, plan: &Plan, step: i64) -> bool {
+        let mut raw = Vec::with_capacity(128);
+        match &event.name {
+            Some(name) if event.is_user && plan.retained_events > 0 => {
+                put_msgpack_array(&mut raw, 6);
+                put_msgpack_text(&mut raw, &event.message_id);
+                put_msgpack_int(&mut raw, event.now);
+                put_msgpack_int(&mut raw, event.time);
+                put_msgpack_text(&mut raw, name);
+                event.properties.put_msgpack(&mut raw);
+                event.context.put_msgpack(&mut raw);
+            }
+            _ => {
+                put_msgpack_array(&mut raw, 1);
+                put_msgpack_text(&mut raw, &event.message_id);
+            }
+        }
+        self.pending_bytes += raw.len() + KEY_BYTES;
+        let size = raw.len();
+        let seq = (step as u64) << SEQ_BITS | event.record as u64;
+        self.history.push((event.profile_id.clone(), seq, raw));
+        let Some(held) = self.profiles.get_mut(&event.profile_id) else { return false };
+        held.added += 1 + size / HISTORY_SLACK_BYTES;
+        let cut = held.added >= HISTORY_SLACK.max(plan.retained_events / HISTORY_SLACK_SHARE);
+        if cut {
+            held.added = 0;
+        }
+        cut
+    }
+
+    /// Append outputs as records; `about`: the middle of their `src`.
+    fn send(
+        &mut self,
+        py: Python<'_>,
+        profile_id: &str,
+        told: Vec<Output>,
+        about: std::fmt::Arguments<'_>,
+        outputs: &Bound<'_, PyList>,
+    ) -> PyResult<()> {
+        if told.is_empty() {
+            return Ok(());
+        }
+        let key = PyBytes::new(py, profile_id.as_bytes());
+        let about = about.to_string();
+        for (number, output) in told.into_iter().enumerate() {
+            self.sent_bytes += output.value.len();
+            let topic = self.topics.entry(output.topic).or_insert_with_key(|topic| {
+                let name = match topic {
+                    Topic::TraitChanges => "trait-changes",
+                    Topic::AudienceChanges => "audience-changes",
+                    Topic::Destination(name) => name,
+                };
+                PyString::intern(py, name).unbind()
+            });
+            let src = format!("profiles/{}/{about}/{number}", self.partition);
+            let value = PyBytes::new(py, &output.value);
+            outputs.append(self.record.bind(py).call1((&*topic, self.partition, &key, value, src))?)?;
+        }
+        Ok(())
+    }
+}
+
+fn history_key(profile_id: &str, seq: u64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(profile_id.len() + 9);
+    key.push(b'h');
+    key.extend_from_slice(profile_id.as_bytes());
+    key.extend_from_slice(&seq.to_be_bytes());
+    key
+}
