@@ -39,6 +39,14 @@ class DueIndex:
         """A profile was read from the store, where it stands at this instant, or (None) in no place."""
         self._places.setdefault(profile_id, due)
 
+    def stands(self, profile_id: ProfileId, due: Instant | None) -> None:
+        """The index has the profile at this instant, or (None) nowhere: the core has moved it meanwhile."""
+        self._places[profile_id] = due
+
+    def may_begin(self, due: Instant) -> None:
+        """The core has put a profile at this instant, and no other one earlier."""
+        self._floor = min(self._floor, due)
+
     def move(self, profile_id: ProfileId, due: Instant | None, writes: dict[bytes, bytes | None]) -> None:
         """The profile is due at this instant now, or (None) never."""
         before = self._places.get(profile_id)

@@ -96,22 +96,22 @@ class ProfileDraft:
         """Take a profile back from the core, if that has it."""
         if self._core is None:
             return None
-        self._follow_core()
         given = self._core.give_back(profile_id)
         if given is None:
             return None
-        raw, is_touched, self._sizes[profile_id] = given
+        raw, is_touched, self._sizes[profile_id], place = given
         if is_touched:
             self._touched.add(profile_id)
         profile = self._cache[profile_id] = _decode_profile(raw)
-        self._due.known(profile_id, profile.due)
+        self._due.stands(profile_id, place)
+        self._due.move(profile_id, profile.due, self._writes)
         return profile
 
     def _follow_core(self) -> None:
         """Bring the index of due times up to what the core has done."""
         if self._core is not None:
             for profile_id, place, due in self._core.take_moves():
-                self._due.known(profile_id, place)
+                self._due.stands(profile_id, place)
                 self._due.move(profile_id, due, self._writes)
 
     def put(self, profile: ProfileState) -> None:
@@ -294,7 +294,6 @@ class ProfileDraft:
 
     def take_writes(self) -> dict[bytes, bytes | None]:
         """The step's changes: every touched profile once."""
-        self._follow_core()
         writes = self._writes
         for profile_id in sorted(self._touched):
             raw = _encode(self._cache[profile_id])
@@ -303,7 +302,9 @@ class ProfileDraft:
         for history in self._history.values():
             writes.update(history)
         if self._core is not None:
-            self._core.take_writes(writes)
+            earliest = self._core.take_writes(writes)
+            if earliest is not None:
+                self._due.may_begin(earliest)
         self._touched, self._writes, self._history = set(), {}, {}
         self.bytes_pending = 0
         return writes

@@ -77,6 +77,9 @@ pub struct ProfileCore {
 /// Position, latest `now`, last index, why it stopped, and which profile's history is to be cut as of when.
 type Reached = (usize, Instant, i64, &'static str, Option<(String, Instant)>);
 
+/// Bytes of a profile, whether they are to be written, their size, and where the index of due times has it.
+type GivenBack<'py> = (Bound<'py, PyBytes>, bool, usize, Option<Instant>);
+
 /// How much a step may still take.
 #[derive(Clone, Copy)]
 struct Budget {
@@ -247,10 +250,10 @@ impl ProfileCore {
         Ok(true)
     }
 
-    /// Hand a profile back: its bytes, and whether they are to be written. None: the core has none of this id.
-    fn give_back<'py>(&mut self, py: Python<'py>, profile_id: &str) -> Option<(Bound<'py, PyBytes>, bool, usize)> {
+    /// Hand a profile back. None: the core has none of this id.
+    fn give_back<'py>(&mut self, py: Python<'py>, profile_id: &str) -> Option<GivenBack<'py>> {
         let held = self.profiles.swap_remove(profile_id)?;
-        Some((PyBytes::new(py, &held.profile.written()), held.is_touched, held.size))
+        Some((PyBytes::new(py, &held.profile.written()), held.is_touched, held.size, held.place))
     }
 
     /// What of a profile's history waits to be written leaves the core: keys and entries.
@@ -288,8 +291,19 @@ impl ProfileCore {
         (mem::take(&mut self.units), mem::take(&mut self.sent_bytes), mem::take(&mut self.pending_bytes))
     }
 
-    /// Put what the step has changed into `writes`: every touched profile once, then the history.
-    fn take_writes(&mut self, py: Python<'_>, writes: &Bound<'_, PyDict>) -> PyResult<()> {
+    /// Put what the step has changed into `writes`: moves in the index of due times, every touched profile once, then the
+    /// history. Returns the earliest instant to which a profile has moved.
+    fn take_writes(&mut self, py: Python<'_>, writes: &Bound<'_, PyDict>) -> PyResult<Option<Instant>> {
+        let mut earliest: Option<Instant> = None;
+        for (profile_id, place, due) in self.take_moves() {
+            if let Some(place) = place {
+                writes.set_item(PyBytes::new(py, &due_key(place, &profile_id)), py.None())?;
+            }
+            if let Some(due) = due {
+                writes.set_item(PyBytes::new(py, &due_key(due, &profile_id)), PyBytes::new(py, b""))?;
+                earliest = Some(earliest.map_or(due, |before| before.min(due)));
+            }
+        }
         let mut touched: Vec<&mut Held> = self.profiles.values_mut().filter(|held| held.is_touched).collect();
         touched.sort_by(|one, other| one.profile.id.cmp(&other.profile.id));
         for held in touched {
@@ -304,7 +318,7 @@ impl ProfileCore {
         for (owner, seq, raw) in self.history.drain(..) {
             writes.set_item(PyBytes::new(py, &history_key(&owner, seq)), PyBytes::new(py, &raw))?;
         }
-        Ok(())
+        Ok(earliest)
     }
 
     /// What was counted since the last call.
@@ -527,6 +541,15 @@ impl ProfileCore {
         }
         Ok(())
     }
+}
+
+/// Where the index of due times has a profile (`stages/due_index.py`).
+fn due_key(due: Instant, profile_id: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(profile_id.len() + 9);
+    key.push(b'd');
+    key.extend_from_slice(&due.to_be_bytes());
+    key.extend_from_slice(profile_id.as_bytes());
+    key
 }
 
 fn history_key(profile_id: &str, seq: u64) -> Vec<u8> {
