@@ -12,31 +12,53 @@ from typing import Any
 
 import orjson
 
+from cdp_stream.stages.native import NATIVE
+
 _LEFT_OUT = ("seq", "now")
 
 
-class OutputsDigest:
-    """Takes outputs in the order of their topics; one chain of hashes per topic and key."""
+class _Chains:
+    """One chain of hashes per topic and key; the core has the same (`native/src/digest.rs`)."""
 
     def __init__(self) -> None:
         self._chains: dict[tuple[str, bytes], bytes] = {}
+
+    def add(self, _topic: str, _key: bytes, _value: bytes) -> bool:
+        """One record as it stands; False: it is to be added in canonical form."""
+        return False
+
+    def add_plain(self, topic: str, key: bytes, plain: bytes) -> None:
+        """One record in canonical form."""
+        place = (topic, key)
+        self._chains[place] = blake2b(self._chains.get(place, b"") + plain, digest_size=16).digest()
+
+    def all(self) -> list[tuple[str, bytes, bytes]]:
+        """Topic, key and chain, in no order."""
+        return [(*place, chain) for place, chain in self._chains.items()]
+
+
+class OutputsDigest:
+    """Takes outputs in the order of their topics."""
+
+    def __init__(self, *, compiled: bool = True) -> None:
+        """`compiled`: False hashes in Python, also where the core was built."""
+        self._chains = _Chains() if NATIVE is None or not compiled else NATIVE.Chains()
         self.counts: dict[str, int] = {}
 
     def add(self, topic: str, key: bytes, value: bytes) -> None:
         """One record of an output topic (named by role)."""
-        row = orjson.loads(value)
-        for name in _LEFT_OUT:
-            row.pop(name, None)
-        plain = orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
-        place = (topic, key)
-        self._chains[place] = blake2b(self._chains.get(place, b"") + plain, digest_size=16).digest()
         self.counts[topic] = self.counts.get(topic, 0) + 1
+        if not self._chains.add(topic, key, value):
+            row = orjson.loads(value)
+            for name in _LEFT_OUT:
+                row.pop(name, None)
+            self._chains.add_plain(topic, key, orjson.dumps(row, option=orjson.OPT_SORT_KEYS))
 
     def total(self, profiles: Iterable[dict[str, Any]]) -> str:
         """The digest of these final profiles and all outputs added."""
         whole = blake2b(digest_size=16)
         for profile in sorted(profiles, key=lambda profile: str(profile["id"])):
             whole.update(orjson.dumps(profile, option=orjson.OPT_SORT_KEYS))
-        for (topic, key), chain in sorted(self._chains.items()):
+        for topic, key, chain in sorted(self._chains.all()):
             whole.update(topic.encode() + b"\0" + key + b"\0" + chain)
         return whole.hexdigest()

@@ -1,6 +1,7 @@
 //! The compiled core of cdp-stream. The rooms in Python are the reference: what is done here equals them byte for byte,
 //! or is left to them (docs/adr/0015).
 
+mod digest;
 mod profiles;
 pub mod text;
 pub mod value;
@@ -14,5 +15,6 @@ const INTERFACE: u32 = 1;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("INTERFACE", INTERFACE)?;
     module.add_class::<profiles::ProfileCore>()?;
+    module.add_class::<digest::Chains>()?;
     Ok(())
 }
