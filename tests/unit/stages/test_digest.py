@@ -19,7 +19,9 @@ rows = st.dictionaries(st.sampled_from(["seq", "now", "b", "a", "\u00e9"]), valu
 unread = st.sampled_from(
     [b'{"a":1,"a":2}', b'{"n":123456789012345678901234567890}', b'{"z":' + b"[" * 200 + b"]" * 200 + b"}"]
 )
-records = st.lists(st.tuples(st.sampled_from(["ledger", "destinations/crm"]), st.sampled_from([b"", b"use_1"]), rows | unread))
+records = st.lists(
+    st.tuples(st.sampled_from(["ledger", "destinations/crm"]), st.sampled_from([b"", b"use_1"]), rows | unread)
+)
 
 
 def total(of: list[Any], *, compiled: bool) -> tuple[str, dict[str, int]]:
