@@ -92,35 +92,28 @@ pub fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
 }
 
 /// A 20-byte hash of parts, which cannot run into each other (`model.ids.derive`).
+#[derive(Default)]
 pub struct Derive {
-    state: blake2b_simd::State,
-}
-
-impl Default for Derive {
-    fn default() -> Self {
-        Self::new()
-    }
+    parts: Vec<u8>,
 }
 
 impl Derive {
     /// Of no parts yet.
     pub fn new() -> Self {
-        Derive { state: Params::new().hash_length(20).to_state() }
+        Derive { parts: Vec::with_capacity(256) }
     }
 
     /// One more part.
     pub fn part(&mut self, part: &[u8]) -> &mut Self {
-        let mut head = Vec::with_capacity(8);
-        put_number(&mut head, part.len() as i64);
-        head.push(b':');
-        self.state.update(&head);
-        self.state.update(part);
+        put_number(&mut self.parts, part.len() as i64);
+        self.parts.push(b':');
+        self.parts.extend_from_slice(part);
         self
     }
 
     /// The hash in base 62, its last 27 digits.
     pub fn base62(&self) -> [u8; ID_DIGITS] {
-        let hash = self.state.finalize();
+        let hash = Params::new().hash_length(20).hash(&self.parts);
         let mut words = [0u32; 5];
         for (word, bytes) in words.iter_mut().zip(hash.as_bytes().chunks_exact(4)) {
             *word = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);

@@ -427,6 +427,100 @@ impl<'a> Json<'a> {
         }
     }
 
+    /// Pass over a value that an encoder wrote; whether it is well formed inside is seen when it is read.
+    pub fn skip(&mut self) -> Result<std::ops::Range<usize>, Odd> {
+        let first = self.peek()?;
+        let start = self.at;
+        if first == b'{' || first == b'[' {
+            self.at = self.end_of_nested(start)?;
+        } else if first == b'"' {
+            self.at = self.end_of_text(start + 1)?;
+        } else {
+            let rest = &self.bytes[start..];
+            self.at += rest.iter().position(|byte| matches!(byte, b',' | b'}' | b']')).ok_or(Odd)?;
+        }
+        Ok(start..self.at)
+    }
+
+    fn end_of_text(&self, mut at: usize) -> Result<usize, Odd> {
+        loop {
+            match self.bytes.get(at).ok_or(Odd)? {
+                b'"' => return Ok(at + 1),
+                b'\\' => at += 2,
+                _ => at += 1,
+            }
+        }
+    }
+
+    fn end_of_nested(&self, mut at: usize) -> Result<usize, Odd> {
+        let mut depth = 0usize;
+        loop {
+            match self.bytes.get(at).ok_or(Odd)? {
+                b'"' => {
+                    at = self.end_of_text(at + 1)?;
+                    continue;
+                }
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => {
+                    depth = depth.checked_sub(1).ok_or(Odd)?;
+                    if depth == 0 {
+                        return Ok(at + 1);
+                    }
+                }
+                _ => {}
+            }
+            at += 1;
+        }
+    }
+
+    /// Write the value that comes as MessagePack, without making it.
+    pub fn transcode(&mut self, out: &mut Vec<u8>) -> Result<(), Odd> {
+        self.transcode_at(0, out)
+    }
+
+    fn transcode_at(&mut self, depth: usize, out: &mut Vec<u8>) -> Result<(), Odd> {
+        if depth > DEPTH_MAX {
+            return Err(Odd);
+        }
+        let first = self.peek()?;
+        if first != b'{' && first != b'[' {
+            self.value_at(depth)?.put_msgpack(out);
+            return Ok(());
+        }
+        self.at += 1;
+        // Most have few elements, and a head of one byte.
+        let head = out.len();
+        out.push(0);
+        let mut size = 0;
+        if first == b'[' {
+            while self.another(b']', size == 0)? {
+                self.transcode_at(depth + 1, out)?;
+                size += 1;
+            }
+        } else {
+            let mut keys: Vec<std::ops::Range<usize>> = Vec::new();
+            while let Some(key) = self.key(size == 0)? {
+                let start = out.len();
+                put_msgpack_text(out, &key);
+                let span = start..out.len();
+                if keys.iter().any(|held| out[held.clone()] == out[span.clone()]) {
+                    return Err(Odd);
+                }
+                keys.push(span);
+                self.transcode_at(depth + 1, out)?;
+                size += 1;
+            }
+        }
+        let mut written = Vec::with_capacity(5);
+        if first == b'[' {
+            put_msgpack_array(&mut written, size);
+        } else {
+            put_msgpack_map(&mut written, size);
+        }
+        out.splice(head..=head, written);
+        Ok(())
+    }
+
     fn word(&mut self, word: &[u8], value: Value) -> Result<Value, Odd> {
         if !self.bytes[self.at..].starts_with(word) {
             return Err(Odd);

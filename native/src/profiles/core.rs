@@ -3,6 +3,7 @@
 //! A profile has one owner at a time. The core borrows it from the rooms' draft when a change comes that it takes
 //! (`lend`), and gives it back when a room asks for it (`give_back`): so neither ever sees an old one.
 
+use std::fmt::Write;
 use std::mem;
 use std::sync::Arc;
 
@@ -12,13 +13,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
-use super::event::{Change, Event, Message};
-use super::outputs::{Cause, Counted, Output, Tally, Topic};
+use super::event::{Change, Message, Opened};
+use super::outputs::{Cause, Counted, Tally, Told, Topic};
 use super::plan::Plan;
 use super::profile::{Names, Profile};
 use super::update::{fire, is_crowded, update, Room};
 use crate::text::Instant;
-use crate::value::{put_msgpack_array, put_msgpack_int, put_msgpack_text};
 
 /// As the draft reckons (`stages/profile_states.py`).
 const NEW_PROFILE_BYTES: usize = 500;
@@ -62,10 +62,12 @@ pub struct ProfileCore {
     profiles: IndexMap<Box<str>, Held, FxBuildHasher>,
     waiting: FxHashSet<Box<str>>,
     crowded: FxHashSet<Box<str>>,
-    message: Option<Message>,
+    message: Option<(Message, Py<PyBytes>)>,
+    touched: Vec<Box<str>>,
     history: Vec<(Box<str>, u64, Vec<u8>)>,
     moved: Vec<Box<str>>,
     tally: Tally,
+    told: Told,
     topics: FxHashMap<Topic, Py<PyString>>,
     record: Py<PyAny>,
     /// What counts towards the step's limits since they were last asked for.
@@ -107,9 +109,11 @@ impl ProfileCore {
             waiting: FxHashSet::default(),
             crowded: FxHashSet::default(),
             message: None,
+            touched: Vec::new(),
             history: Vec::new(),
             moved: Vec::new(),
             tally: Tally::default(),
+            told: Told::default(),
             topics: FxHashMap::default(),
             record,
             units: 0,
@@ -141,8 +145,8 @@ impl ProfileCore {
 
     /// Open a message: (step, previous, topology version, how many changes, does it go through all profiles); None if it
     /// is one for the rooms.
-    fn open(&mut self, py: Python<'_>, raw: Vec<u8>) -> Option<(i64, i64, String, usize, bool)> {
-        let message = py.detach(|| Message::read(raw)).ok()?;
+    fn open(&mut self, raw: &Bound<'_, PyBytes>) -> Option<(i64, i64, String, usize, bool)> {
+        let message = Message::read(raw.as_bytes()).ok()?;
         let about = (
             message.step,
             message.previous,
@@ -150,15 +154,15 @@ impl ProfileCore {
             message.changes.len(),
             message.sweeps,
         );
-        self.message = Some(message);
+        self.message = Some((message, raw.clone().unbind()));
         Some(about)
     }
 
     /// One change of the open message, as its bytes.
     fn change<'py>(&self, py: Python<'py>, position: usize) -> PyResult<Bound<'py, PyBytes>> {
-        let message = self.message.as_ref().ok_or_else(|| PyValueError::new_err("no message is open"))?;
+        let (message, raw) = self.message.as_ref().ok_or_else(|| PyValueError::new_err("no message is open"))?;
         match message.changes.get(position) {
-            Some(Change::Other(span) | Change::Event(_, span)) => Ok(PyBytes::new(py, &message.raw[span.clone()])),
+            Some(Change::Other(span) | Change::Event(_, span)) => Ok(PyBytes::new(py, &raw.as_bytes(py)[span.clone()])),
             None => Err(PyValueError::new_err(format!("the message has no change {position}"))),
         }
     }
@@ -180,7 +184,7 @@ impl ProfileCore {
         lend: &Bound<'py, PyAny>,
         outputs: &Bound<'py, PyList>,
     ) -> PyResult<Reached> {
-        let message = self.message.take().ok_or_else(|| PyValueError::new_err("no message is open"))?;
+        let (message, raw) = self.message.take().ok_or_else(|| PyValueError::new_err("no message is open"))?;
         let left = Budget { units: units_left, bytes: bytes_left };
         let (mut now, mut last) = (Instant::MIN, -1);
         let place = Place { offset, step: message.step };
@@ -200,7 +204,12 @@ impl ProfileCore {
                 stop = Stop::Full;
                 break;
             }
-            match self.take(py, event, plan, place, left, lend, outputs)? {
+            let is_folded = event.name.as_ref().is_some_and(|name| plan.by_event.contains_key(name));
+            let Ok(opened) = Opened::read(event, raw.as_bytes(py), is_folded, plan.retained_events > 0) else {
+                stop = Stop::Left;
+                break;
+            };
+            match self.take(py, opened, plan, place, left, lend, outputs)? {
                 Taken::Left => {
                     stop = Stop::Left;
                     break;
@@ -219,7 +228,7 @@ impl ProfileCore {
                 }
             }
         }
-        self.message = Some(message);
+        self.message = Some((message, raw));
         Ok(match stop {
             Stop::Done => (position, now, last, "done", None),
             Stop::Left => (position, now, last, "left", None),
@@ -253,7 +262,7 @@ impl ProfileCore {
     /// Hand a profile back. None: the core has none of this id.
     fn give_back<'py>(&mut self, py: Python<'py>, profile_id: &str) -> Option<GivenBack<'py>> {
         let held = self.profiles.swap_remove(profile_id)?;
-        Some((PyBytes::new(py, &held.profile.written()), held.is_touched, held.size, held.place))
+        Some((PyBytes::new(py, &held.profile.written(held.size)), held.is_touched, held.size, held.place))
     }
 
     /// What of a profile's history waits to be written leaves the core: keys and entries.
@@ -304,13 +313,14 @@ impl ProfileCore {
                 earliest = Some(earliest.map_or(due, |before| before.min(due)));
             }
         }
-        let mut touched: Vec<&mut Held> = self.profiles.values_mut().filter(|held| held.is_touched).collect();
-        touched.sort_by(|one, other| one.profile.id.cmp(&other.profile.id));
-        for held in touched {
-            let raw = held.profile.written();
-            let mut key = Vec::with_capacity(1 + held.profile.id.len());
+        self.touched.sort_unstable();
+        for profile_id in self.touched.drain(..) {
+            // One that was given back meanwhile is written by who has it.
+            let Some(held) = self.profiles.get_mut(&profile_id).filter(|held| held.is_touched) else { continue };
+            let raw = held.profile.written(held.size);
+            let mut key = Vec::with_capacity(1 + profile_id.len());
             key.push(b'p');
-            key.extend_from_slice(held.profile.id.as_bytes());
+            key.extend_from_slice(profile_id.as_bytes());
             writes.set_item(PyBytes::new(py, &key), PyBytes::new(py, &raw))?;
             held.size = raw.len();
             held.is_touched = false;
@@ -387,6 +397,9 @@ impl ProfileCore {
                 };
                 let crowded = is_crowded(&profile, plan);
                 let place = profile.due();
+                if is_touched {
+                    self.touched.push(profile_id.into());
+                }
                 let held = Held { profile, is_touched, size, added: 0, place, is_moved: false };
                 self.profiles.insert(profile_id.into(), held);
                 crowded
@@ -409,7 +422,7 @@ impl ProfileCore {
     fn take(
         &mut self,
         py: Python<'_>,
-        event: &Event,
+        event: Opened<'_>,
         plan: &Arc<Plan>,
         place: Place,
         left: Budget,
@@ -436,12 +449,13 @@ impl ProfileCore {
             self.profiles.insert(event.profile_id.clone(), held);
         }
         let Some(held) = self.profiles.get_mut(&event.profile_id) else { return Ok(Taken::Left) };
+        let (profile_id, index) = (&*event.event.profile_id, event.index);
         let cause = Cause::new(false, event.time, event.now, &event.message_id, place.step, event.record);
-        let mut room = Room { plan, names: &mut self.names, tally: &mut self.tally };
-        let told = update(&mut held.profile, event, is_new, &mut room, &cause);
+        let mut room = Room { plan, names: &mut self.names, tally: &mut self.tally, told: &mut self.told };
+        update(&mut held.profile, &event, is_new, &mut room, &cause);
         let cut = self.add_history(event, plan, place.step);
-        self.touched(&event.profile_id);
-        self.send(py, &event.profile_id, told.outputs, format_args!("{}/{}", place.offset, event.index), outputs)?;
+        self.touched(profile_id);
+        self.send(py, profile_id, format_args!("{}/{}", place.offset, index), outputs)?;
         self.units += 1;
         Ok(Taken::Done { cut })
     }
@@ -459,10 +473,10 @@ impl ProfileCore {
     ) -> PyResult<()> {
         let Some(held) = self.profiles.get_mut(profile_id) else { return Ok(()) };
         let cause = Cause::new(true, instant, now, "", step, record);
-        let mut room = Room { plan, names: &mut self.names, tally: &mut self.tally };
-        let told = fire(&mut held.profile, instant, &mut room, &cause);
+        let mut room = Room { plan, names: &mut self.names, tally: &mut self.tally, told: &mut self.told };
+        fire(&mut held.profile, instant, &mut room, &cause);
         self.touched(profile_id);
-        self.send(py, profile_id, told.outputs, format_args!("due/{instant}/{profile_id}"), outputs)?;
+        self.send(py, profile_id, format_args!("due/{instant}/{profile_id}"), outputs)?;
         self.units += 1;
         Ok(())
     }
@@ -472,6 +486,7 @@ impl ProfileCore {
         let Some(held) = self.profiles.get_mut(profile_id) else { return };
         if !held.is_touched {
             held.is_touched = true;
+            self.touched.push(profile_id.into());
             self.pending_bytes += if held.size == 0 { NEW_PROFILE_BYTES } else { held.size };
         }
         if !held.is_moved && held.profile.due() != held.place {
@@ -481,28 +496,12 @@ impl ProfileCore {
     }
 
     /// Remember that the event belongs to the profile; whether its history is to be cut now.
-    fn add_history(&mut self, event: &Event, plan: &Plan, step: i64) -> bool {
-        let mut raw = Vec::with_capacity(128);
-        match &event.name {
-            Some(name) if event.is_user && plan.retained_events > 0 => {
-                put_msgpack_array(&mut raw, 6);
-                put_msgpack_text(&mut raw, &event.message_id);
-                put_msgpack_int(&mut raw, event.now);
-                put_msgpack_int(&mut raw, event.time);
-                put_msgpack_text(&mut raw, name);
-                event.properties.put_msgpack(&mut raw);
-                event.context.put_msgpack(&mut raw);
-            }
-            _ => {
-                put_msgpack_array(&mut raw, 1);
-                put_msgpack_text(&mut raw, &event.message_id);
-            }
-        }
-        self.pending_bytes += raw.len() + KEY_BYTES;
-        let size = raw.len();
+    fn add_history(&mut self, event: Opened<'_>, plan: &Plan, step: i64) -> bool {
+        let size = event.entry.len();
+        self.pending_bytes += size + KEY_BYTES;
         let seq = (step as u64) << SEQ_BITS | event.record as u64;
-        self.history.push((event.profile_id.clone(), seq, raw));
-        let Some(held) = self.profiles.get_mut(&event.profile_id) else { return false };
+        self.history.push((event.event.profile_id.clone(), seq, event.entry));
+        let Some(held) = self.profiles.get_mut(&event.event.profile_id) else { return false };
         held.added += 1 + size / HISTORY_SLACK_BYTES;
         let cut = held.added >= HISTORY_SLACK.max(plan.retained_events / HISTORY_SLACK_SHARE);
         if cut {
@@ -511,23 +510,23 @@ impl ProfileCore {
         cut
     }
 
-    /// Append outputs as records; `about`: the middle of their `src`.
+    /// Append what was told as records; `about`: the middle of their `src`.
     fn send(
         &mut self,
         py: Python<'_>,
         profile_id: &str,
-        told: Vec<Output>,
         about: std::fmt::Arguments<'_>,
         outputs: &Bound<'_, PyList>,
     ) -> PyResult<()> {
-        if told.is_empty() {
+        if self.told.outputs.is_empty() {
             return Ok(());
         }
         let key = PyBytes::new(py, profile_id.as_bytes());
-        let about = about.to_string();
-        for (number, output) in told.into_iter().enumerate() {
-            self.sent_bytes += output.value.len();
-            let topic = self.topics.entry(output.topic).or_insert_with_key(|topic| {
+        let mut src = format!("profiles/{}/{about}/", self.partition);
+        let begun = src.len();
+        for (number, (topic, span)) in self.told.outputs.drain(..).enumerate() {
+            self.sent_bytes += span.len();
+            let topic = self.topics.entry(topic).or_insert_with_key(|topic| {
                 let name = match topic {
                     Topic::TraitChanges => "trait-changes",
                     Topic::AudienceChanges => "audience-changes",
@@ -535,10 +534,12 @@ impl ProfileCore {
                 };
                 PyString::intern(py, name).unbind()
             });
-            let src = format!("profiles/{}/{about}/{number}", self.partition);
-            let value = PyBytes::new(py, &output.value);
-            outputs.append(self.record.bind(py).call1((&*topic, self.partition, &key, value, src))?)?;
+            src.truncate(begun);
+            let _ = write!(src, "{number}");
+            let value = PyBytes::new(py, &self.told.text[span]);
+            outputs.append(self.record.bind(py).call1((&*topic, self.partition, &key, value, &src))?)?;
         }
+        self.told.text.clear();
         Ok(())
     }
 }

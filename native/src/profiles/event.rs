@@ -1,9 +1,9 @@
 //! A message of profile changes, read; as `model.change` says.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use crate::text::Instant;
-use crate::value::{Json, Odd, Value};
+use crate::value::{put_msgpack_array, put_msgpack_int, put_msgpack_text, Json, Odd, Value};
 
 /// Type and value of an external id that has become the profile's, and since when.
 pub type NewId = (Box<str>, Box<str>, Instant);
@@ -19,9 +19,10 @@ pub struct Event {
     pub message_id: Box<str>,
     pub time: Instant,
     pub name: Option<Box<str>>,
-    pub properties: Value,
-    pub context: Value,
-    pub traits: Value,
+    /// Where they stand in the message; empty: there are none.
+    pub properties: Range<usize>,
+    pub context: Range<usize>,
+    pub traits: Range<usize>,
     pub created: Option<Instant>,
     pub external_ids: Vec<NewId>,
 }
@@ -35,7 +36,6 @@ pub enum Change {
 
 /// A message, with what its changes have in common.
 pub struct Message {
-    pub raw: Vec<u8>,
     pub step: i64,
     pub previous: i64,
     pub topology_version: Box<str>,
@@ -46,8 +46,8 @@ pub struct Message {
 
 impl Message {
     /// Read a message; Odd if it is none that the core understands.
-    pub fn read(raw: Vec<u8>) -> Result<Message, Odd> {
-        let mut json = Json::new(&raw);
+    pub fn read(raw: &[u8]) -> Result<Message, Odd> {
+        let mut json = Json::new(raw);
         let (mut step, mut previous, mut version, mut changes, mut sweeps) = (None, None, None, Vec::new(), false);
         json.expect(b'{')?;
         let mut first = true;
@@ -60,7 +60,7 @@ impl Message {
                 "changes" => {
                     json.expect(b'[')?;
                     while json.another(b']', changes.is_empty())? {
-                        changes.push(change(&mut json, &raw, &mut sweeps)?);
+                        changes.push(change(&mut json, raw, &mut sweeps)?);
                     }
                 }
                 _ => return Err(Odd),
@@ -72,7 +72,6 @@ impl Message {
             topology_version: version.ok_or(Odd)?,
             changes,
             sweeps,
-            raw,
         })
     }
 }
@@ -86,32 +85,10 @@ fn change(json: &mut Json<'_>, raw: &[u8], sweeps: &mut bool) -> Result<Change, 
         }
     }
     json.at = start;
-    let end = end_of_object(raw, start)?;
-    let text = &raw[start..end];
+    let span = json.skip()?;
+    let text = &raw[span.clone()];
     *sweeps |= text.starts_with(b"{\"change\":\"topology\"") || text.starts_with(b"{\"change\":\"resync\"");
-    json.at = end;
-    Ok(Change::Other(start..end))
-}
-
-/// Where the object that begins here ends; it was written by an encoder.
-fn end_of_object(raw: &[u8], start: usize) -> Result<usize, Odd> {
-    let (mut depth, mut in_text, mut at) = (0usize, false, start);
-    while let Some(&byte) = raw.get(at) {
-        at += 1;
-        match byte {
-            b'\\' if in_text => at += 1,
-            b'"' => in_text = !in_text,
-            b'{' | b'[' if !in_text => depth += 1,
-            b'}' | b']' if !in_text => {
-                depth = depth.checked_sub(1).ok_or(Odd)?;
-                if depth == 0 {
-                    return Ok(at);
-                }
-            }
-            _ => {}
-        }
-    }
-    Err(Odd)
+    Ok(Change::Other(span))
 }
 
 fn event(json: &mut Json<'_>) -> Result<Event, Odd> {
@@ -124,9 +101,9 @@ fn event(json: &mut Json<'_>) -> Result<Event, Odd> {
         message_id: "".into(),
         time: 0,
         name: None,
-        properties: Value::Null,
-        context: Value::Null,
-        traits: Value::Null,
+        properties: 0..0,
+        context: 0..0,
+        traits: 0..0,
         created: None,
         external_ids: Vec::new(),
     };
@@ -144,20 +121,82 @@ fn event(json: &mut Json<'_>) -> Result<Event, Odd> {
             "message_id" => found.message_id = json.text()?,
             "time" => found.time = json.int()?,
             "name" => found.name = Some(json.text()?),
-            "properties" => found.properties = json.value()?,
-            "context" => found.context = json.value()?,
-            "traits" => found.traits = json.value()?,
+            "properties" => found.properties = object(json)?,
+            "context" => found.context = object(json)?,
+            "traits" => found.traits = object(json)?,
             "created" => found.created = Some(json.int()?),
             "external_ids" => found.external_ids = external_ids(json)?,
             _ => return Err(Odd),
         }
     }
-    for value in [&found.properties, &found.context, &found.traits] {
-        if !matches!(value, Value::Null | Value::Object(_)) {
-            return Err(Odd);
-        }
-    }
     Ok(found)
+}
+
+/// Where an object stands; null is none.
+fn object(json: &mut Json<'_>) -> Result<Range<usize>, Odd> {
+    match json.peek()? {
+        b'{' => json.skip(),
+        b'n' => json.skip().map(|_| 0..0),
+        _ => Err(Odd),
+    }
+}
+
+/// An event with its objects read: the properties and the context only where something is to be folded.
+pub struct Opened<'a> {
+    pub event: &'a Event,
+    pub properties: Value,
+    pub context: Value,
+    pub traits: Value,
+    /// Its entry in the profile's history.
+    pub entry: Vec<u8>,
+}
+
+impl Deref for Opened<'_> {
+    type Target = Event;
+
+    fn deref(&self) -> &Event {
+        self.event
+    }
+}
+
+impl<'a> Opened<'a> {
+    /// Odd where a value is none that the core takes. `is_folded`: does anything count events of this name?
+    pub fn read(event: &'a Event, raw: &[u8], is_folded: bool, is_kept: bool) -> Result<Opened<'a>, Odd> {
+        let read = |span: &Range<usize>| {
+            if span.is_empty() {
+                Ok(Value::Null)
+            } else {
+                Json::new(&raw[span.clone()]).value()
+            }
+        };
+        let traits = read(&event.traits)?;
+        let (mut properties, mut context) = (Value::Null, Value::Null);
+        if is_folded {
+            (properties, context) = (read(&event.properties)?, read(&event.context)?);
+        }
+        let mut entry = Vec::with_capacity(64 + event.properties.len() + event.context.len());
+        match &event.name {
+            Some(name) if event.is_user && is_kept => {
+                put_msgpack_array(&mut entry, 6);
+                put_msgpack_text(&mut entry, &event.message_id);
+                put_msgpack_int(&mut entry, event.now);
+                put_msgpack_int(&mut entry, event.time);
+                put_msgpack_text(&mut entry, name);
+                for (span, value) in [(&event.properties, &properties), (&event.context, &context)] {
+                    if is_folded || span.is_empty() {
+                        value.put_msgpack(&mut entry);
+                    } else {
+                        Json::new(&raw[span.clone()]).transcode(&mut entry)?;
+                    }
+                }
+            }
+            _ => {
+                put_msgpack_array(&mut entry, 1);
+                put_msgpack_text(&mut entry, &event.message_id);
+            }
+        }
+        Ok(Opened { event, properties, context, traits, entry })
+    }
 }
 
 fn external_ids(json: &mut Json<'_>) -> Result<Vec<NewId>, Odd> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::event::Event;
+use super::event::Opened;
 use super::kinds::{add, add_row, add_to_sessions, prune_rows, rows_of, Moment, ROWS_MAX, SESSIONS_MAX, VALUES_MAX};
 use super::nodes::{Kind, Scalar};
 use super::numbers::{as_number, measure, same, text_of};
@@ -18,7 +18,7 @@ const SOURCE_KEY: &str = "\0source";
 pub type CustomChange = (Arc<str>, Value, Value);
 
 /// The custom traits after the event, in place; what changed, by key.
-pub fn fold_custom(profile: &mut Profile, event: &Event, names: &mut Names) -> Vec<CustomChange> {
+pub fn fold_custom(profile: &mut Profile, event: &Opened<'_>, names: &mut Names) -> Vec<CustomChange> {
     let Value::Object(traits) = &event.traits else { return Vec::new() };
     let mut order: Vec<&(Box<str>, Value)> = traits.iter().collect();
     order.sort_by(|one, other| one.0.cmp(&other.0));
@@ -48,7 +48,7 @@ pub fn fold_custom(profile: &mut Profile, event: &Event, names: &mut Names) -> V
 }
 
 /// The states after the event, in place; whether any is another one. `full`: aggregations that are at their limit.
-pub fn fold_states(profile: &mut Profile, event: &Event, plan: &Plan, full: &mut Vec<usize>) -> bool {
+pub fn fold_states(profile: &mut Profile, event: &Opened<'_>, plan: &Plan, full: &mut Vec<usize>) -> bool {
     let Some(places) = event.name.as_ref().and_then(|name| plan.by_event.get(name)) else { return false };
     let mut changed = false;
     for &place in places {
@@ -66,7 +66,7 @@ pub fn fold_states(profile: &mut Profile, event: &Event, plan: &Plan, full: &mut
     changed
 }
 
-fn matches(aggregation: &Aggregation, event: &Event) -> bool {
+fn matches(aggregation: &Aggregation, event: &Opened<'_>) -> bool {
     if !aggregation.excluded.is_empty() {
         let source = event.context.get(SOURCE_KEY).and_then(Value::as_text);
         if source.is_some_and(|source| aggregation.excluded.iter().any(|name| &**name == source)) {
@@ -76,7 +76,7 @@ fn matches(aggregation: &Aggregation, event: &Event) -> bool {
     aggregation.arrival.as_ref().is_none_or(|arrival| holds(arrival, World::Event(event)))
 }
 
-fn fold_one(profile: &mut Profile, event: &Event, aggregation: &Aggregation) -> bool {
+fn fold_one(profile: &mut Profile, event: &Opened<'_>, aggregation: &Aggregation) -> bool {
     let message_id = if aggregation.keeps_ids { &*event.message_id } else { "" };
     let at = Moment { time: event.time, message_id };
     let value = aggregation.value.as_ref().map_or(Taken::None, |value| take(value, event));
@@ -141,7 +141,7 @@ enum Taken {
     Many(Vec<Value>),
 }
 
-fn take(value: &ValueOf, event: &Event) -> Taken {
+fn take(value: &ValueOf, event: &Opened<'_>) -> Taken {
     if value.convert == Convert::Canonical {
         return array_of(value, event).map_or(Taken::None, Taken::One);
     }
@@ -162,7 +162,7 @@ fn take(value: &ValueOf, event: &Event) -> Taken {
 }
 
 /// An array as one value: its canonical text.
-fn array_of(value: &ValueOf, event: &Event) -> Option<Value> {
+fn array_of(value: &ValueOf, event: &Opened<'_>) -> Option<Value> {
     let Scalar::Property { path, .. } = &value.of else { return None };
     let array = if path.has_element {
         let each = super::world::lookup_each(&event.properties, &path.keys);
@@ -187,7 +187,7 @@ fn convert(how: Convert, value: &Value) -> Option<Value> {
 }
 
 /// Columns and the reducer's value; None when the reducer skips the event. A session is of events, with a value or without.
-fn row(aggregation: &Aggregation, event: &Event, value: Taken) -> Option<Vec<Value>> {
+fn row(aggregation: &Aggregation, event: &Opened<'_>, value: Taken) -> Option<Vec<Value>> {
     let world = World::Event(event);
     let mut row: Vec<Value> =
         aggregation.columns.iter().map(|column| read(column, world).into_value().unwrap_or(Value::Null)).collect();

@@ -1,6 +1,7 @@
 //! What is told: rows of the change topics and messages to destinations, as bytes (`stages.rows`, `destinations.shape`).
 
 use std::fmt::Write;
+use std::ops::Range;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -16,12 +17,6 @@ pub enum Topic {
     TraitChanges,
     AudienceChanges,
     Destination(Arc<str>),
-}
-
-/// A record of an update, but for its number.
-pub struct Output {
-    pub topic: Topic,
-    pub value: Vec<u8>,
 }
 
 /// What is counted.
@@ -76,7 +71,9 @@ impl Cause {
 /// The outputs of one update, in order.
 #[derive(Default)]
 pub struct Told {
-    pub outputs: Vec<Output>,
+    /// Topic, and where the value stands in `text`.
+    pub outputs: Vec<(Topic, Range<usize>)>,
+    pub text: Vec<u8>,
 }
 
 impl Told {
@@ -90,17 +87,19 @@ impl Told {
         cause: &Cause,
         tally: &mut Tally,
     ) {
-        let mut out = begin(profile, b",\"trait_key\":", key);
+        let start = self.text.len();
+        let out = &mut self.text;
+        begin(out, profile, b",\"trait_key\":", key);
         out.extend_from_slice(if is_custom { b",\"class\":\"custom\"" } else { b",\"class\":\"computed\"" });
         out.extend_from_slice(b",\"value\":");
-        value.put_json(&mut out);
+        value.put_json(out);
         out.extend_from_slice(b",\"previous\":");
-        previous.put_json(&mut out);
+        previous.put_json(out);
         out.push(b',');
         out.extend_from_slice(&cause.when);
         out.push(b'}');
         count(tally, if is_custom { Counted::CustomTrait } else { Counted::ComputedTrait });
-        self.outputs.push(Output { topic: Topic::TraitChanges, value: out });
+        self.outputs.push((Topic::TraitChanges, start..self.text.len()));
     }
 
     /// An entry or an exit.
@@ -112,17 +111,19 @@ impl Told {
         cause: &Cause,
         tally: &mut Tally,
     ) {
-        let mut out = begin(profile, b",\"audience_key\":", key);
+        let start = self.text.len();
+        let out = &mut self.text;
+        begin(out, profile, b",\"audience_key\":", key);
         out.extend_from_slice(if entered { b",\"change\":\"entered\"" } else { b",\"change\":\"exited\"" });
         out.extend_from_slice(b",\"cause\":\"");
         out.extend_from_slice(cause.kind());
         out.extend_from_slice(b"\",");
         out.extend_from_slice(&cause.when);
         out.extend_from_slice(b",\"external_ids\":");
-        put_external_ids(&mut out, &profile.external_ids);
+        put_external_ids(out, &profile.external_ids);
         out.push(b'}');
         count(tally, Counted::Audience { key: key.clone(), entered, by_time: cause.by_time });
-        self.outputs.push(Output { topic: Topic::AudienceChanges, value: out });
+        self.outputs.push((Topic::AudienceChanges, start..self.text.len()));
     }
 
     /// Tell the news about one identifier combination: identify before track, if both are sent.
@@ -131,8 +132,9 @@ impl Told {
         for (sends, call) in [(connection.identify, "identify"), (connection.track, "track")] {
             if sends {
                 count(tally, Counted::Destination(connection.destination.clone()));
-                let topic = Topic::Destination(connection.topic.clone());
-                self.outputs.push(Output { topic, value: news.payload(call, whom) });
+                let start = self.text.len();
+                news.payload(call, whom, &mut self.text);
+                self.outputs.push((Topic::Destination(connection.topic.clone()), start..self.text.len()));
             }
         }
     }
@@ -143,18 +145,16 @@ pub fn count(tally: &mut Tally, what: Counted) {
     *tally.entry(what).or_insert(0) += 1;
 }
 
-fn begin(profile: &Profile, name: &[u8], key: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(320);
+fn begin(out: &mut Vec<u8>, profile: &Profile, name: &[u8], key: &str) {
     out.extend_from_slice(b"{\"profile_id\":");
-    put_json_string(&mut out, &profile.id);
+    put_json_string(out, &profile.id);
     out.extend_from_slice(if profile.is_user {
         b",\"collection\":\"users\"".as_slice()
     } else {
         b",\"collection\":\"accounts\""
     });
     out.extend_from_slice(name);
-    put_json_string(&mut out, key);
-    out
+    put_json_string(out, key);
 }
 
 /// By type, in the order of the profile.
@@ -229,21 +229,20 @@ impl<'a> Fields<'a> {
 const MOBILE_TYPES: [&str; 2] = ["android.idfa", "ios.idfa"];
 
 impl News<'_> {
-    fn payload(&self, call: &str, whom: &Combination) -> Vec<u8> {
-        let mut out = Vec::with_capacity(768);
+    fn payload(&self, call: &str, whom: &Combination, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"type\":\"");
         out.extend_from_slice(call.as_bytes());
         out.push(b'"');
         let is_track = call == "track";
         if is_track {
             out.extend_from_slice(b",\"event\":");
-            put_json_string(&mut out, self.event_name());
+            put_json_string(out, self.event_name());
         }
-        put_sender(&mut out, whom);
+        put_sender(out, whom);
         out.extend_from_slice(b",\"messageId\":\"personas_");
         out.extend_from_slice(&self.message_id(call, whom));
         out.extend_from_slice(b"\",\"timestamp\":\"");
-        put_instant(&mut out, self.cause.time);
+        put_instant(out, self.cause.time);
         out.push(b'"');
         let identifiers = self.identifier_fields(whom);
         let class = if self.is_audience { "audience" } else { "trait" };
@@ -265,13 +264,13 @@ impl News<'_> {
             fields.join(name, Field::Value(value));
         }
         out.extend_from_slice(if is_track { b",\"properties\":".as_slice() } else { b",\"traits\":" });
-        fields.put(&mut out);
+        fields.put(out);
         out.extend_from_slice(b",\"context\":{\"personas\":{\"computation_class\":\"");
         out.extend_from_slice(class.as_bytes());
         out.extend_from_slice(b"\",\"computation_id\":");
-        put_json_string(&mut out, &self.route.id);
+        put_json_string(out, &self.route.id);
         out.extend_from_slice(b",\"computation_key\":");
-        put_json_string(&mut out, key);
+        put_json_string(out, key);
         for name in [b",\"namespace\":\"spa_".as_slice(), b",\"space_id\":\"spa_"] {
             out.extend_from_slice(name);
             out.extend_from_slice(self.space.as_bytes());
@@ -284,18 +283,17 @@ impl News<'_> {
                 riding.join(name, Field::Text(id));
             }
             out.extend_from_slice(b",\"traits\":");
-            riding.put(&mut out);
+            riding.put(out);
         }
-        put_device(&mut out, whom);
+        put_device(out, whom);
         out.extend_from_slice(b"},\"integrations\":{\"All\":");
         if &*self.connection.destination == "All" {
             out.extend_from_slice(b"true}}");
         } else {
             out.extend_from_slice(b"false,");
-            put_json_string(&mut out, &self.connection.destination);
+            put_json_string(out, &self.connection.destination);
             out.extend_from_slice(b":true}}");
         }
-        out
     }
 
     fn event_name(&self) -> &str {

@@ -69,8 +69,9 @@ pub enum Strategy {
 }
 
 /// Which ids of a profile are combined, and how.
-#[derive(PartialEq, Eq)]
 pub struct Selection {
+    /// The same for those that are alike.
+    pub number: usize,
     pub product: bool,
     pub kinds: Vec<Vec<(Arc<str>, Strategy)>>,
     pub anonymous: Option<Strategy>,
@@ -160,6 +161,7 @@ impl Plan {
         for (event, found) in pairs(plain.get("by_event").ok_or(Odd)?)? {
             by_event.insert(event.clone(), keys(found.as_array().ok_or(Odd)?)?);
         }
+        let mut selections = Vec::new();
         let mut plan = Plan {
             space: text_at(plain, "space")?.into(),
             retained_events: number_at(plain, "retained_events")?.and_then(|it| usize::try_from(it).ok()).ok_or(Odd)?,
@@ -170,8 +172,8 @@ impl Plan {
             touched_by_custom: touched(plain.get("touched_by_custom").ok_or(Odd)?)?,
             touched_by_identity: numbers(list_at(plain, "touched_by_identity")?)?,
             touched_by_time: touched(plain.get("touched_by_time").ok_or(Odd)?)?,
-            audience_routes: routes(list_at(plain, "audience_routes")?, &mut reader)?,
-            trait_routes: routes(list_at(plain, "trait_routes")?, &mut reader)?,
+            audience_routes: routes(list_at(plain, "audience_routes")?, &mut reader, &mut selections)?,
+            trait_routes: routes(list_at(plain, "trait_routes")?, &mut reader, &mut selections)?,
             bounded: Vec::new(),
         };
         plan.bound_rows(&places);
@@ -302,7 +304,7 @@ fn value_of(plain: &Value, reader: &mut Reader<'_>) -> Result<ValueOf, Odd> {
     })
 }
 
-fn routes(plain: &[Value], reader: &mut Reader<'_>) -> Result<Vec<Route>, Odd> {
+fn routes(plain: &[Value], reader: &mut Reader<'_>, selections: &mut Vec<Vec<u8>>) -> Result<Vec<Route>, Odd> {
     plain
         .iter()
         .map(|route| {
@@ -311,14 +313,14 @@ fn routes(plain: &[Value], reader: &mut Reader<'_>) -> Result<Vec<Route>, Odd> {
                 id: text_at(route, "id")?.into(),
                 connections: list_at(route, "connections")?
                     .iter()
-                    .map(|one| connection(one, reader))
+                    .map(|one| connection(one, reader, selections))
                     .collect::<Result<_, Odd>>()?,
             })
         })
         .collect()
 }
 
-fn connection(plain: &Value, reader: &mut Reader<'_>) -> Result<Connection, Odd> {
+fn connection(plain: &Value, reader: &mut Reader<'_>, selections: &mut Vec<Vec<u8>>) -> Result<Connection, Odd> {
     let name = text_at(plain, "destination")?;
     let sends = |call: &str| Ok(list_at(plain, "send")?.iter().any(|sent| sent.as_text() == Some(call)));
     let mut enrichment = Vec::new();
@@ -347,14 +349,19 @@ fn connection(plain: &Value, reader: &mut Reader<'_>) -> Result<Connection, Odd>
             .iter()
             .map(|(type_, field)| Ok((reader.names.shared(type_), field.as_text().ok_or(Odd)?.into())))
             .collect::<Result<_, Odd>>()?,
-        entries: selection(plain.get("entries").ok_or(Odd)?, reader)?,
-        exits: some_at(plain, "exits")?.map(|exits| selection(exits, reader)).transpose()?,
+        entries: selection(plain.get("entries").ok_or(Odd)?, reader, selections)?,
+        exits: some_at(plain, "exits")?.map(|exits| selection(exits, reader, selections)).transpose()?,
         enrichment,
         enrichment_keys,
     })
 }
 
-fn selection(plain: &Value, reader: &mut Reader<'_>) -> Result<Selection, Odd> {
+fn selection(plain: &Value, reader: &mut Reader<'_>, selections: &mut Vec<Vec<u8>>) -> Result<Selection, Odd> {
+    let text = plain.canonical();
+    let number = selections.iter().position(|known| *known == text).unwrap_or(selections.len());
+    if number == selections.len() {
+        selections.push(text);
+    }
     let strategy = |value: &Value| match value.as_text() {
         Some("all") => Ok(Strategy::All),
         Some("first") => Ok(Strategy::First),
@@ -371,6 +378,7 @@ fn selection(plain: &Value, reader: &mut Reader<'_>) -> Result<Selection, Odd> {
         kinds.push(choices);
     }
     Ok(Selection {
+        number,
         product: flag_at(plain, "product")?,
         kinds,
         anonymous: some_at(plain, "anonymous")?.map(strategy).transpose()?,

@@ -135,9 +135,9 @@ impl Profile {
         Ok(profile)
     }
 
-    /// The state's bytes. What is empty is left out.
-    pub fn written(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(512);
+    /// The state's bytes; what is empty is left out. `size`: of the last time.
+    pub fn written(&self, size: usize) -> Vec<u8> {
+        let mut out = Vec::with_capacity(size + 256);
         let dicts = [
             self.custom.is_empty(),
             self.states.is_empty(),

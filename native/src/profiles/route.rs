@@ -1,6 +1,10 @@
 //! What destinations were told and what is true now are compared; every difference is told (`destinations.route`).
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::numbers::alike;
 use super::outputs::{Cause, News, Tally, Told};
@@ -8,10 +12,20 @@ use super::plan::{Connection, Plan, Route, Selection, Strategy};
 use super::profile::{Combination, Map, Profile};
 use super::world::{read, Scope, World, NEVER};
 use crate::value::Value;
-use std::cell::Cell;
 
 /// How many combinations of one profile a destination is told about.
 const COMBINATIONS_MAX: usize = 1_000;
+
+/// Whom selections take, each formed once an update: most destinations ask for the same.
+#[derive(Default)]
+pub struct Formed(FxHashMap<usize, Rc<[Combination]>>);
+
+impl Formed {
+    fn of(&mut self, profile: &Profile, selection: &Selection) -> Rc<[Combination]> {
+        let form = || combinations(profile, selection).into();
+        self.0.entry(selection.number).or_insert_with(form).clone()
+    }
+}
 
 /// Tell destinations of computed traits. `only`: keys that can have something to tell; None: all.
 pub fn route_traits(
@@ -19,6 +33,7 @@ pub fn route_traits(
     plan: &Plan,
     cause: &Cause,
     only: Option<&[Arc<str>]>,
+    formed: &mut Formed,
     told: &mut Told,
     tally: &mut Tally,
 ) {
@@ -33,8 +48,8 @@ pub fn route_traits(
                 let held = last.and_then(|last| last.iter().find(|(held, _)| held == whom)).map(|(_, value)| value);
                 !alike(held.unwrap_or(&Value::Null), &value)
             };
-            let heard: Vec<Combination> =
-                combinations(profile, &connection.entries).into_iter().filter(differs).collect();
+            let whom = formed.of(profile, &connection.entries);
+            let heard: Vec<Combination> = whom.iter().filter(|whom| differs(whom)).cloned().collect();
             if heard.is_empty() {
                 continue;
             }
@@ -56,6 +71,7 @@ pub fn route_memberships(
     plan: &Plan,
     cause: &Cause,
     only: Option<&[Arc<str>]>,
+    formed: &mut Formed,
     told: &mut Told,
     tally: &mut Tally,
 ) {
@@ -72,8 +88,8 @@ pub fn route_memberships(
                 .and_then(|keys| keys.get(&*route.key))
                 .map_or(&[], Vec::as_slice);
             let mut heard: Vec<Combination> = if member {
-                let whom = combinations(profile, &connection.entries);
-                whom.into_iter().filter(|whom| !already.contains(whom)).collect()
+                let whom = formed.of(profile, &connection.entries);
+                whom.iter().filter(|whom| !already.contains(whom)).cloned().collect()
             } else {
                 already.to_vec()
             };
@@ -82,9 +98,9 @@ pub fn route_memberships(
             }
             if !member {
                 if let Some(exits) = &connection.exits {
-                    for whom in combinations(profile, exits) {
-                        if !heard.contains(&whom) {
-                            heard.push(whom);
+                    for whom in formed.of(profile, exits).iter() {
+                        if !heard.contains(whom) {
+                            heard.push(whom.clone());
                         }
                     }
                 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use super::event::Event;
+use super::event::Opened;
 use super::fold::{fold_custom, fold_states, prune_states};
 use super::kinds::rows_of;
 use super::nodes::Node;
@@ -11,7 +11,7 @@ use super::numbers::same;
 use super::outputs::{count, Cause, Counted, Tally, Told};
 use super::plan::{Computation, Plan};
 use super::profile::{KnownId, Names, Profile};
-use super::route::{route_memberships, route_traits};
+use super::route::{route_memberships, route_traits, Formed};
 use super::world::{holds, read, Scope, World, NEVER};
 use crate::text::Instant;
 use crate::value::Value;
@@ -36,27 +36,27 @@ pub struct Room<'a> {
     pub plan: &'a Plan,
     pub names: &'a mut Names,
     pub tally: &'a mut Tally,
+    pub told: &'a mut Told,
 }
 
 /// Fold the event into its profile, evaluate what it can have changed, and tell it.
-pub fn update(profile: &mut Profile, event: &Event, is_new: bool, room: &mut Room<'_>, cause: &Cause) -> Told {
-    let mut told = Told::default();
+pub fn update(profile: &mut Profile, event: &Opened<'_>, is_new: bool, room: &mut Room<'_>, cause: &Cause) {
     let plan = room.plan;
     let changed = fold_custom(profile, event, room.names);
     for (key, previous, value) in &changed {
-        told.trait_change(profile, key, true, (previous, value), cause, room.tally);
+        room.told.trait_change(profile, key, true, (previous, value), cause, room.tally);
     }
     let mut full = Vec::new();
     let folded = profile.is_user && fold_states(profile, event, plan, &mut full);
     if changed.is_empty() && event.external_ids.is_empty() && !folded {
-        return told;
+        return;
     }
     for (type_, id, first_seen) in &event.external_ids {
         let type_ = room.names.shared(type_);
         profile.external_ids.push(KnownId { type_, id: id.clone(), first_seen: *first_seen });
     }
     if !profile.is_user {
-        return told;
+        return;
     }
     let only = if is_new {
         None
@@ -75,16 +75,14 @@ pub fn update(profile: &mut Profile, event: &Event, is_new: bool, room: &mut Roo
         places.dedup();
         Some(places)
     };
-    settle(profile, room, cause, event.now, only.as_deref(), !event.external_ids.is_empty(), &mut told);
+    settle(profile, room, cause, event.now, only.as_deref(), !event.external_ids.is_empty());
     for place in full {
         count(room.tally, Counted::Limit(plan.aggregations[place].name.clone()));
     }
-    told
 }
 
 /// Evaluate what is due at this instant, and tell it.
-pub fn fire(profile: &mut Profile, instant: Instant, room: &mut Room<'_>, cause: &Cause) -> Told {
-    let mut told = Told::default();
+pub fn fire(profile: &mut Profile, instant: Instant, room: &mut Room<'_>, cause: &Cause) {
     let plan = room.plan;
     let mut only: Vec<usize> = Vec::new();
     for (key, due) in &profile.dues {
@@ -99,10 +97,9 @@ pub fn fire(profile: &mut Profile, instant: Instant, room: &mut Room<'_>, cause:
     // Dues of computations that are declared no more go, too.
     profile.dues.retain(|_, due| *due > instant);
     if profile.is_user {
-        settle(profile, room, cause, instant, Some(&only), false, &mut told);
+        settle(profile, room, cause, instant, Some(&only), false);
     }
     count(room.tally, Counted::Due);
-    told
 }
 
 /// Evaluate once, and tell every difference to what was true before. `only`: places of what can have changed; None: all.
@@ -113,7 +110,6 @@ fn settle(
     now: Instant,
     only: Option<&[usize]>,
     new_ids: bool,
-    told: &mut Told,
 ) {
     let plan = room.plan;
     if only.is_some_and(<[usize]>::is_empty) && !new_ids {
@@ -143,10 +139,10 @@ fn settle(
         let key = &computation.key;
         if computation.is_audience {
             let member = profile.memberships.get(&**key).copied().unwrap_or(false);
-            told.audience_change(profile, key, member, cause, room.tally);
+            room.told.audience_change(profile, key, member, cause, room.tally);
         } else {
             let value = profile.computed.get(&**key).unwrap_or(&Value::Null);
-            told.trait_change(profile, key, false, (previous, value), cause, room.tally);
+            room.told.trait_change(profile, key, false, (previous, value), cause, room.tally);
         }
     }
     let keys: Vec<Arc<str>> = changes.iter().map(|(computation, _)| computation.key.clone()).collect();
@@ -155,8 +151,9 @@ fn settle(
     if news.is_some_and(<[Arc<str>]>::is_empty) {
         return;
     }
-    route_traits(profile, plan, cause, news, told, room.tally);
-    route_memberships(profile, plan, cause, news, told, room.tally);
+    let mut formed = Formed::default();
+    route_traits(profile, plan, cause, news, &mut formed, room.told, room.tally);
+    route_memberships(profile, plan, cause, news, &mut formed, room.told, room.tally);
 }
 
 /// Compute one trait or audience. Its former value, if that was another one.

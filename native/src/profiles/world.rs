@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 
 use super::dates::date_of;
-use super::event::Event;
+use super::event::Opened;
 use super::kinds::{read as read_state, reduce, rows_of, time_of};
 use super::nodes::{Class, Condition, Kind, Operator, Path, Reduction, Scalar, SpanOperator, TextOperator, Window};
 use super::numbers::{equal, less, text_of};
@@ -75,7 +75,7 @@ impl Scope<'_> {
 #[derive(Clone, Copy)]
 pub enum World<'a> {
     /// The event that has just come.
-    Event(&'a Event),
+    Event(&'a Opened<'a>),
     /// All that is known of a profile.
     Profile(&'a Scope<'a>),
     /// One of a profile's candidates, and the one around it in a funnel.
