@@ -32,10 +32,15 @@ pub fn put_number(out: &mut Vec<u8>, number: i64) {
     out.extend_from_slice(&digits[at..]);
 }
 
-fn put_padded(out: &mut Vec<u8>, number: i64, digits: u32) {
-    for place in (0..digits).rev() {
-        out.push(b'0' + (number / 10_i64.pow(place) % 10) as u8);
+/// The last digits of a whole number that is not negative, with zeros in front.
+pub fn put_padded(out: &mut Vec<u8>, number: i64, digits: usize) {
+    let mut text = [b'0'; 20];
+    let mut rest = number.unsigned_abs();
+    for digit in text[..digits].iter_mut().rev() {
+        *digit += (rest % 10) as u8;
+        rest /= 10;
     }
+    out.extend_from_slice(&text[..digits]);
 }
 
 /// `YYYY-MM-DDTHH:MM:SS.mmmZ`, the form of every instant in our records; years 1 to 9999.

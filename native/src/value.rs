@@ -380,8 +380,26 @@ impl<'a> Json<'a> {
         digits.iter().try_fold(0, |number, &digit| Ok(number << 4 | char::from(digit).to_digit(16).ok_or(Odd)?))
     }
 
+    /// Take these bytes if they come next.
+    pub fn literal(&mut self, literal: &[u8]) -> bool {
+        let comes = self.bytes[self.at..].starts_with(literal);
+        if comes {
+            self.at += literal.len();
+        }
+        comes
+    }
+
     /// A whole number of 64 bits with a sign.
     pub fn int(&mut self) -> Result<i64, Odd> {
+        let digits = self.bytes[self.at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if (1..=18).contains(&digits) && matches!(self.bytes.get(self.at + digits), Some(b',' | b'}' | b']')) {
+            // Nearly all; a zero in front is the encoder's only where it stands alone.
+            let text = &self.bytes[self.at..self.at + digits];
+            if digits == 1 || text[0] != b'0' {
+                self.at += digits;
+                return Ok(text.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0')));
+            }
+        }
         self.peek()?;
         match self.number()? {
             Value::Int(number) => Ok(number),

@@ -109,6 +109,21 @@ fn event(json: &mut Json<'_>) -> Result<Event, Odd> {
     };
     json.expect(b'{')?;
     let mut first = true;
+    // The encoder's own order: what all events begin with.
+    if json.literal(b"\"change\":\"event\",\"index\":") {
+        first = false;
+        found.index = json.int()?;
+        if json.literal(b",\"record\":") {
+            found.record = json.int()?;
+        }
+        if json.literal(b",\"now\":") {
+            found.now = json.int()?;
+        }
+        if json.literal(b",\"profile_id\":") {
+            found.profile_id = json.text()?;
+        }
+        json.literal(b",\"collection\":\"users\"");
+    }
     while let Some(key) = json.plain_key(first)? {
         first = false;
         match key {
@@ -117,7 +132,9 @@ fn event(json: &mut Json<'_>) -> Result<Event, Odd> {
             "now" => found.now = json.int()?,
             "profile_id" => found.profile_id = json.text()?,
             "collection" => found.is_user = matches!(&*json.text()?, "users"),
-            "change" | "type" => drop(json.text()?),
+            "change" | "type" => {
+                json.skip()?;
+            }
             "message_id" => found.message_id = json.text()?,
             "time" => found.time = json.int()?,
             "name" => found.name = Some(json.text()?),

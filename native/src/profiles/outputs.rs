@@ -1,5 +1,6 @@
 //! What is told: rows of the change topics and messages to destinations, as bytes (`stages.rows`, `destinations.shape`).
 
+use std::cell::OnceCell;
 use std::fmt::Write;
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::plan::{Connection, Route};
 use super::profile::{Combination, KnownId, Profile};
-use crate::text::{put_instant, put_json_string, Derive, Instant};
+use crate::text::{put_instant, put_json_string, put_padded, Derive, Instant};
 use crate::value::Value;
 
 /// To which topic a record goes.
@@ -36,27 +37,40 @@ pub type Tally = FxHashMap<Counted, u64>;
 pub struct Cause {
     pub by_time: bool,
     pub time: Instant,
+    now: Instant,
     pub message_id: Box<str>,
-    /// `"time":…,"now":…,"message_id":…,"seq":…`, as every row says it.
-    when: Vec<u8>,
+    step: i64,
+    record: i64,
+    when: OnceCell<Vec<u8>>,
 }
 
 impl Cause {
     /// `step`, `record`: place in the identity log. An empty message id: a due time.
     pub fn new(by_time: bool, time: Instant, now: Instant, message_id: &str, step: i64, record: i64) -> Cause {
-        let mut when = Vec::with_capacity(160);
-        when.extend_from_slice(b"\"time\":\"");
-        put_instant(&mut when, time);
-        when.extend_from_slice(b"\",\"now\":\"");
-        put_instant(&mut when, now);
-        when.extend_from_slice(b"\",\"message_id\":");
-        if message_id.is_empty() {
-            when.extend_from_slice(b"null");
-        } else {
-            put_json_string(&mut when, message_id);
-        }
-        when.extend_from_slice(format!(",\"seq\":\"{step:012}-{record:09}\"").as_bytes());
-        Cause { by_time, time, message_id: message_id.into(), when }
+        Cause { by_time, time, now, message_id: message_id.into(), step, record, when: OnceCell::new() }
+    }
+
+    /// `"time":…,"now":…,"message_id":…,"seq":…`, as every row says it; most events have no row.
+    fn when(&self) -> &[u8] {
+        self.when.get_or_init(|| {
+            let mut when = Vec::with_capacity(160);
+            when.extend_from_slice(b"\"time\":\"");
+            put_instant(&mut when, self.time);
+            when.extend_from_slice(b"\",\"now\":\"");
+            put_instant(&mut when, self.now);
+            when.extend_from_slice(b"\",\"message_id\":");
+            if self.message_id.is_empty() {
+                when.extend_from_slice(b"null");
+            } else {
+                put_json_string(&mut when, &self.message_id);
+            }
+            when.extend_from_slice(b",\"seq\":\"");
+            put_padded(&mut when, self.step, 12);
+            when.push(b'-');
+            put_padded(&mut when, self.record, 9);
+            when.push(b'"');
+            when
+        })
     }
 
     fn kind(&self) -> &'static [u8] {
@@ -96,7 +110,7 @@ impl Told {
         out.extend_from_slice(b",\"previous\":");
         previous.put_json(out);
         out.push(b',');
-        out.extend_from_slice(&cause.when);
+        out.extend_from_slice(cause.when());
         out.push(b'}');
         count(tally, if is_custom { Counted::CustomTrait } else { Counted::ComputedTrait });
         self.outputs.push((Topic::TraitChanges, start..self.text.len()));
@@ -118,7 +132,7 @@ impl Told {
         out.extend_from_slice(b",\"cause\":\"");
         out.extend_from_slice(cause.kind());
         out.extend_from_slice(b"\",");
-        out.extend_from_slice(&cause.when);
+        out.extend_from_slice(cause.when());
         out.extend_from_slice(b",\"external_ids\":");
         put_external_ids(out, &profile.external_ids);
         out.push(b'}');
