@@ -12,6 +12,7 @@ mod plan;
 mod profile;
 mod route;
 mod update;
+mod work;
 mod world;
 
 pub use self::core::ProfileCore;
