@@ -9,9 +9,9 @@ STAMP := $(VENV)/.installed
 
 setup: $(STAMP)
 
-# The compiled modules are built by the installation, so their sources are one of the reasons for another one.
+# The compiled core is built by the installation, so its sources are one of the reasons for another one.
 NATIVE := $(wildcard native/Cargo.* native/src/*.rs native/src/*/*.rs)
-$(STAMP): pyproject.toml setup.py cdp_stream/stages/_known.pyx $(NATIVE)
+$(STAMP): pyproject.toml setup.py $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than Python 3.11; name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "installing into $(VENV) (once; again when pyproject.toml or the compiled module changes) …" >&2

@@ -30,7 +30,7 @@ from cdp_stream.stages.entries import (
     records_crc,
 )
 from cdp_stream.stages.graph import GraphDraft
-from cdp_stream.stages.known import COMPILED, TAKEN, MakeShortCut, ShortCut
+from cdp_stream.stages.known import COMPILED, Core, SliceWalk
 from cdp_stream.stages.orders import decide_order
 from cdp_stream.stages.profile_changes import changes_of, context_of
 from cdp_stream.stages.records import (
@@ -110,21 +110,23 @@ class IdentityStage:
     """The single writer of a space's identity graph, over a store."""
 
     def __init__(
-        self, store: Store, partitions: int, short_cut: MakeShortCut | None = COMPILED, topic_prefix: str = ""
+        self, store: Store, partitions: int, core: Core | None = COMPILED, topic_prefix: str = ""
     ) -> None:
-        """Open the state as the last commit left it. `short_cut`: None walks every event in Python.
+        """Open the state as the last commit left it. `core`: None walks every event in Python.
 
         `topic_prefix`: what the topics of the records begin with before the name that the topology has for them.
         """
         self._topic_prefix = topic_prefix
         self.store = store
-        self._make_short_cut = short_cut
-        self.short_cut: ShortCut | None = None
+        self._core = core
+        self.walk: SliceWalk | None = None
         self.partitions = partitions
         self.barrier = decode_barrier(store.get(BARRIER_KEY), IdentityBarrier)
         if not self.barrier.previous:
             self.barrier.previous = [-1] * partitions
-        self.graph = GraphDraft(store, self.barrier.registered, self.barrier.profiles_count, self.barrier.links_count)
+        counts = self.barrier.profiles_count, self.barrier.links_count
+        held = None if core is None else core.graph(store, *counts)
+        self.graph = GraphDraft(store, self.barrier.registered, *counts, held)
         self.topology: CompiledTopology | None = None
         if self.barrier.topology_version is not None:
             self.put_in_force(load_topology_version(store, self.barrier.topology_version))
@@ -157,12 +159,10 @@ class IdentityStage:
         """Decide by this topology from now on."""
         self.topology = topology
         self._source_names = {self._topic_prefix + source.topic: source.name for source in topology.topology.sources}
-        self.short_cut = None
-        # The short cut passes over the context, which some definitions read, or the history keeps.
-        if self._make_short_cut is not None and not topology.context_keys:
-            self.short_cut = self._make_short_cut(
-                topology.identity, self.graph, topology.dedupe_horizon, self.partitions
-            )
+        self.walk = None
+        # The compiled walk passes over the context, which some definitions read, or the history keeps.
+        if self._core is not None and not topology.context_keys:
+            self.walk = self._core.walk(self.graph.held, topology.identity, topology.dedupe_horizon, self.partitions)
 
     def source_name(self, topic: str) -> str:
         """What the topology calls a record's source. A file's records, which no source names, are the first one's."""
@@ -217,22 +217,27 @@ class Work:
         topology = self.stage.topology
         assert topology is not None, "a slice cannot come before the first topology"
         # Whoever observes wants to see every event decided.
-        short_cut = self.stage.short_cut if self.stage.observe is None else None
+        if self.stage.walk is not None and self.stage.observe is None:
+            self._compiled(self.stage.walk, append_time, records, topology)
+            return
         barrier = self.barrier
-        if short_cut is not None:
-            short_cut.begin(self.offset, topology.version, self.changes, self.outputs)
         for number, record in enumerate(records):
             timestamp = record.timestamp
             if timestamp > barrier.now:
                 barrier.now = max(barrier.now, min(timestamp, append_time))
-            if short_cut is not None:
-                outcome = short_cut.take(record, barrier.now, self.index, number)
-                if outcome:
-                    self.index += outcome == TAKEN
-                    continue
             self._record(number, record, topology)
-        if short_cut is not None:
-            self.tally.update(short_cut.take_tally())
+
+    def _compiled(
+        self, walk: SliceWalk, append_time: Instant, records: Sequence[RawRecord], topology: CompiledTopology
+    ) -> None:
+        """The same, but for what the compiled walk leaves."""
+        barrier = self.barrier
+        walk.begin(self.offset, topology.version, records, (barrier.now, append_time), self.changes, self.outputs)
+        while (number := walk.advance(self.index)) < len(records):
+            self.index, barrier.now = walk.index, walk.now
+            self._record(number, records[number], topology)
+        self.index, barrier.now = walk.index, walk.now
+        self.tally.update(dict(walk.take_tally()))
 
     def _follows(self, entry: Slice) -> bool:
         for part in entry.sources:

@@ -1,51 +1,80 @@
-"""The compiled short cut for plain events, where it could be built; None elsewhere.
+"""The compiled walk of the identity stage, where it could be built; None elsewhere.
 
-The walk in Python is the reference: the short cut equals it byte for byte, or leaves the event to it.
+The walk in Python is the reference: the compiled one equals it byte for byte, or leaves the event to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from cdp_stream.model.ports import Store
+from cdp_stream.model.time import Duration, Instant
+from cdp_stream.stages.native import NATIVE
+from cdp_stream.stages.pending import GraphBytes
 
 if TYPE_CHECKING:
     from cdp_stream.identity.rules import IdentityRules
     from cdp_stream.model.event import RawRecord
-    from cdp_stream.model.time import Duration, Instant
-    from cdp_stream.stages.graph import GraphDraft
     from cdp_stream.stages.records import OutputRecord
 
-INTERFACE: Final = 2
-"""Goes up with every change to what the compiled module is given or gives."""
-LEFT: Final = 0
-TAKEN: Final = 1
-"""What `take` did; 2: passed over a duplicate."""
+OWNER_BYTES_MAX: Final = 1024 * 1024 * 1024
+"""How much memory remembered owners may take: 32 bytes an external id, and a third more where there is room to grow."""
+PROFILE_BYTES_MAX: Final = 64 * 1024 * 1024
+"""The same for profiles, which are asked for only where something comes to them."""
 
 
-class ShortCut(Protocol):
-    """What the identity stage needs of it."""
+class SliceWalk(Protocol):
+    """Takes slices of records under one topology's rules into one graph."""
 
-    def begin(self, step: int, version: str, changes: Mapping[int, list[Any]], outputs: list[OutputRecord]) -> None:
-        """A step begins: its changes by partition and its ledger rows go into these."""
+    @property
+    def now(self) -> Instant:
+        """Stream time up to the record that `advance` has named, this one included."""
 
-    def take(self, record: RawRecord, now: Instant, index: int, number: int) -> int:
-        """Take the event in `record`, the step's `number`-th, if it is plain."""
+    @property
+    def index(self) -> int:
+        """The index of the step's next change."""
 
-    def take_tally(self) -> dict[tuple[str, ...], int]:
-        """What was counted since the last call."""
+    def begin(
+        self,
+        step: int,
+        version: str,
+        records: Sequence[RawRecord],
+        times: tuple[Instant, Instant],
+        changes: Mapping[int, list[Any]],
+        outputs: list[OutputRecord],
+    ) -> None:
+        """A slice begins: its changes by partition and its ledger rows go into the last two.
+
+        `times`: stream time so far, and the append time of the entry.
+        """
+
+    def advance(self, index: int) -> int:
+        """Go on; `index`: of the next change. The number of the record that is left to the walk in Python, which counts as
+        done then; the number of records when none is.
+        """
+
+    def take_tally(self) -> Iterable[tuple[tuple[str, ...], int]]:
+        """What was counted since the last call, and how often."""
 
 
-MakeShortCut = Callable[["IdentityRules", "GraphDraft", "Duration", int], ShortCut]
-"""From rules, the graph, the dedupe horizon and the number of partitions."""
+class Core(NamedTuple):
+    """What the compiled module makes."""
+
+    graph: Callable[[Store, int, int], GraphBytes]
+    """From a store, and how many profiles and links were ever made."""
+    walk: Callable[[Any, IdentityRules, Duration, int], SliceWalk]
+    """From such a graph, rules, the dedupe horizon and the number of partitions."""
 
 
-def _compiled() -> MakeShortCut | None:
-    try:
-        from cdp_stream.stages import _known
-    except ImportError:
-        return None
-    # A module that was built from older sources, and not again since, is as good as none.
-    return _known.KnownEvents if getattr(_known, "INTERFACE", 0) == INTERFACE else None
+def core_of(module: Any, owner_bytes_max: int = OWNER_BYTES_MAX, profile_bytes_max: int = PROFILE_BYTES_MAX) -> Core:
+    """The compiled module's core, with these bounds of memory."""
+
+    def graph(store: Store, profiles_count: int, links_count: int) -> GraphBytes:
+        made: GraphBytes = module.IdentityGraph(store, profiles_count, links_count, owner_bytes_max, profile_bytes_max)
+        return made
+
+    return Core(graph, module.SliceWalk)
 
 
-COMPILED: Final = _compiled()
+COMPILED: Final = None if NATIVE is None else core_of(NATIVE)

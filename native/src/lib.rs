@@ -3,6 +3,7 @@
 
 mod digest;
 mod profiles;
+mod identity;
 pub mod text;
 pub mod value;
 
@@ -17,4 +18,5 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<profiles::ProfileCore>()?;
     module.add_class::<digest::Chains>()?;
     Ok(())
+    identity::register(module)
 }

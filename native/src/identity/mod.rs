@@ -1,0 +1,26 @@
+//! The identity stage's work on plain events: from a slice of records to changes, ledger rows and the state's new keys
+//! (docs/adr/0016).
+
+mod demote;
+mod draft;
+mod event;
+mod graph;
+mod ids;
+mod instants;
+mod output;
+mod owners;
+mod pending;
+mod profiles;
+mod resolve;
+mod rules;
+mod slices;
+mod stored;
+mod wire;
+
+use pyo3::prelude::*;
+
+/// Make the classes known to Python.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<draft::IdentityGraph>()?;
+    module.add_class::<slices::SliceWalk>()
+}
