@@ -46,26 +46,25 @@ class Rates(NamedTuple):
 def identity(
     topology: CompiledTopology, records: list[RawRecord], sizes: Counter[str] | None = None
 ) -> tuple[Rates, str]:
-    """Rates of the identity stage with its messages written, and a digest of what it put out.
+    """Rates of the identity stage with its messages written, and a digest of what it put out, which is taken afterwards.
 
     `sizes`: is given the bytes of messages, outputs and state.
     """
     digest, store = OutputsDigest(), MemoryStore()
     stage = IdentityStage(store, PARTITIONS)
-    sizes = Counter() if sizes is None else sizes
+    told: list[tuple[int, bytes]] = []
 
     def take(step: IdentityStep) -> None:
         for partition, changes in sorted(step.changes.items()):
             message = ProfileChanges(
                 step=step.offset, previous=-1, topology_version=step.topology_version, changes=changes
             )
-            raw = encode_changes(message)
-            sizes["profile_changes"] += len(raw)
-            digest.add("profile-changes", b"%d" % partition, raw)
-        sizes["ledger_and_dead_letters"] += sum(len(output.value) for output in step.outputs)
+            told.append((partition, encode_changes(message)))
         writes = {**step.writes, b"barrier": stage.encode_barrier(step)}
-        sizes["state"] += sum(len(key) + len(value or b"") for key, value in writes.items())
-        sizes["state_keys"] += len(writes)
+        if sizes is not None:
+            sizes["ledger_and_dead_letters"] += sum(len(output.value) for output in step.outputs)
+            sizes["state"] += sum(len(key) + len(value or b"") for key, value in writes.items())
+            sizes["state_keys"] += len(writes)
         store.commit(writes)
         stage.graph.committed()
 
@@ -79,7 +78,12 @@ def identity(
         )
         clock = max(record.timestamp for record in taken)
         take(stage.decide(number, clock, Slice(clock, (part,)), taken))
-    return Rates.since(began, spent, len(records)), digest.total(())
+    rates = Rates.since(began, spent, len(records))
+    for partition, raw in told:
+        digest.add("profile-changes", b"%d" % partition, raw)
+    if sizes is not None:
+        sizes["profile_changes"] += sum(len(raw) for _, raw in told)
+    return rates, digest.total(())
 
 
 def whole(topology: CompiledTopology, records: list[RawRecord]) -> tuple[Rates, str]:

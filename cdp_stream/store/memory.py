@@ -16,7 +16,9 @@ class MemoryStore:
     def __init__(self) -> None:
         self._pairs: dict[bytes, bytes] = {}
         self._ordered: dict[bytes, list[bytes]] = {}
+        """Keys by their first byte, for every one that a scan has asked for."""
         self._changed: dict[bytes, set[bytes]] = {}
+        """Of the same, keys that came or went since."""
 
     def get(self, key: bytes) -> bytes | None:
         """The value of `key`, or None."""
@@ -38,29 +40,38 @@ class MemoryStore:
 
     def commit(self, changes: Mapping[bytes, bytes | None]) -> None:
         """Apply all changes; None deletes."""
-        pairs = self._pairs
-        for key, value in changes.items():
-            if value is None:
-                if pairs.pop(key, None) is not None:
-                    self._changed.setdefault(key[:1], set()).add(key)
-            else:
-                if key not in pairs:
-                    self._changed.setdefault(key[:1], set()).add(key)
-                pairs[key] = value
+        pairs, changed = self._pairs, self._changed
+        # Keys of which no scan has asked yet cost nothing but their place.
+        for key in [key for key in changes if key[:1] in changed]:
+            if (changes[key] is None) == (key in pairs):
+                changed[key[:1]].add(key)
+        gone = [key for key, value in changes.items() if value is None]
+        if gone:
+            kept = {key: value for key, value in changes.items() if value is not None}
+            pairs.update(kept)
+            for key in gone:
+                pairs.pop(key, None)
+        else:
+            pairs.update(changes)  # type: ignore[arg-type] # none of the values is None
 
     def close(self) -> None:
         """Nothing to release."""
 
     def _all_in_order(self) -> list[bytes]:
-        families = sorted(self._ordered.keys() | self._changed.keys())
+        families = sorted({key[:1] for key in self._pairs})
         return [key for family in families for key in self._in_order(family)]
 
     def _in_order(self, family: bytes) -> list[bytes]:
         """The keys with this first byte. A list that a scan may be reading is never changed, but replaced."""
-        keys = self._ordered.get(family, [])
-        changed = self._changed.pop(family, None)
+        keys = self._ordered.get(family)
+        if keys is None:
+            keys = sorted(key for key in self._pairs if key[:1] == family)
+            self._ordered[family], self._changed[family] = keys, set()
+            return keys
+        changed = self._changed[family]
         if not changed:
             return keys
+        self._changed[family] = set()
         if len(changed) <= _FEW:
             keys = list(keys)
             for key in changed:
