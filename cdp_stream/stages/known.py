@@ -22,6 +22,8 @@ OWNER_BYTES_MAX: Final = 1024 * 1024 * 1024
 """How much memory remembered owners may take: 32 bytes an external id, and a third more where there is room to grow."""
 PROFILE_BYTES_MAX: Final = 64 * 1024 * 1024
 """The same for profiles, which are asked for only where something comes to them."""
+MARK_BYTES_MAX: Final = 128 * 1024 * 1024
+"""The same for the filters that tell which message ids were surely not seen: 13 bits each."""
 
 
 class SliceWalk(Protocol):
@@ -67,11 +69,11 @@ class Core(NamedTuple):
     """From such a graph, rules, the dedupe horizon and the number of partitions."""
 
 
-def core_of(module: Any, owner_bytes_max: int = OWNER_BYTES_MAX, profile_bytes_max: int = PROFILE_BYTES_MAX) -> Core:
-    """The compiled module's core, with these bounds of memory."""
+def core_of(module: Any, bytes_max: tuple[int, int, int] = (OWNER_BYTES_MAX, PROFILE_BYTES_MAX, MARK_BYTES_MAX)) -> Core:
+    """The compiled module's core, with these bounds of memory for owners, profiles and marks."""
 
     def graph(store: Store, profiles_count: int, links_count: int) -> GraphBytes:
-        made: GraphBytes = module.IdentityGraph(store, profiles_count, links_count, owner_bytes_max, profile_bytes_max)
+        made: GraphBytes = module.IdentityGraph(store, profiles_count, links_count, bytes_max)
         return made
 
     return Core(graph, module.SliceWalk)

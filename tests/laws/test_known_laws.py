@@ -105,9 +105,9 @@ class Walk:
             self.stage.graph.committed()
 
 
-TINY = None if NATIVE is None else core_of(NATIVE, 128 * 300, 2_000)
+TINY = None if NATIVE is None else core_of(NATIVE, (128 * 300, 2_000, 0))
 """Remembers a few hundred ids and a handful of profiles."""
-NOTHING = None if NATIVE is None else core_of(NATIVE, 0, 0)
+NOTHING = None if NATIVE is None else core_of(NATIVE, (0, 0, 0))
 
 
 def assert_same(

@@ -1,6 +1,7 @@
 //! The draft of the identity graph as Python has it: what `stages.graph.GraphDraft` stands on. The walk in Python reads and
 //! changes the same graph as the compiled one, through this class; there is no second copy of anything.
 
+use indexmap::IndexMap;
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -15,6 +16,8 @@ use crate::text::Instant;
 const HOUR_MS: i64 = 3_600_000;
 /// How many old steps' marks one step removes: more than it adds, and little enough to go unnoticed.
 const EXPIRED_STEPS_MAX: usize = 4;
+/// How many marks are read back in one step after a start, some milliseconds' worth.
+const MARKS_READ_BACK_MAX: usize = 50_000;
 
 /// A store to read from.
 pub struct Store {
@@ -28,13 +31,15 @@ impl Store {
         if found.is_none() { Ok(None) } else { Ok(Some(found.cast_into::<PyBytes>()?)) }
     }
 
-    pub fn scan<'py>(&self, py: Python<'py>, prefix: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-        self.store.bind(py).call_method1(intern!(py, "scan"), (PyBytes::new(py, prefix),))
+    /// Pairs whose key begins with `prefix`, in the order of their keys, from the key `start` on.
+    pub fn scan<'py>(&self, py: Python<'py>, prefix: &[u8], start: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+        let (prefix, start) = (PyBytes::new(py, prefix), PyBytes::new(py, start));
+        self.store.bind(py).call_method1(intern!(py, "scan"), (prefix, start))
     }
 
     /// Does any key begin so?
     pub fn has_any(&self, py: Python<'_>, prefix: &[u8]) -> PyResult<bool> {
-        Ok(self.scan(py, prefix)?.try_iter()?.next().transpose()?.is_some())
+        Ok(self.scan(py, prefix, b"")?.try_iter()?.next().transpose()?.is_some())
     }
 
     /// When a mark was set, as far as the store knows.
@@ -64,11 +69,20 @@ fn text_of(py: Python<'_>, id: ProfileId) -> Bound<'_, PyString> {
     PyString::new(py, std::str::from_utf8(&text).unwrap_or_default())
 }
 
+/// In the order of keys, in which the store takes them fastest.
+fn sorted<K: Ord, V>(changes: &IndexMap<K, V>) -> Vec<(&K, &V)> {
+    let mut sorted: Vec<_> = changes.iter().collect();
+    sorted.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    sorted
+}
+
 /// The graph over a store: caches, and the changes of steps that are not committed.
 #[pyclass(module = "cdp_stream.stages._native")]
 pub struct IdentityGraph {
     pub graph: Graph,
     pub store: Store,
+    /// From where on the index of marks is still to be read back.
+    marks_from: Vec<u8>,
 }
 
 impl IdentityGraph {
@@ -82,19 +96,18 @@ impl IdentityGraph {
 
 #[pymethods]
 impl IdentityGraph {
-    /// The counts as the barrier says; the bounds in bytes.
+    /// The counts as the barrier says; the bounds in bytes of owners, profiles and marks.
     #[new]
     fn new(
         store: Py<PyAny>,
         profiles_count: i64,
         links_count: u64,
-        owner_bytes_max: usize,
-        profile_bytes_max: usize,
+        bytes_max: (usize, usize, usize),
         py: Python<'_>,
     ) -> PyResult<Self> {
-        let get = store.getattr(py, "get")?;
-        let graph = Graph::new(owner_bytes_max, profile_bytes_max, profiles_count, links_count);
-        Ok(IdentityGraph { graph, store: Store { get, store } })
+        let store = Store { get: store.getattr(py, "get")?, store };
+        let graph = Graph::new(bytes_max, profiles_count, links_count, !store.has_any(py, b"o")?);
+        Ok(IdentityGraph { graph, store, marks_from: vec![b'x'] })
     }
 
     #[getter]
@@ -193,12 +206,13 @@ impl IdentityGraph {
         let mark = mark_of(message_id.as_bytes());
         let seen = match self.graph.pending.mark(&mark) {
             Some(seen) => seen,
-            None => self.store.mark(py, &mark)?,
+            None if self.graph.marks.may_hold(&mark, now, horizon) => self.store.mark(py, &mark)?,
+            None => None,
         };
         if seen.is_some_and(|seen| now - seen < horizon) {
             return Ok(false);
         }
-        self.graph.pending.set_mark(mark, now);
+        self.graph.set_mark(mark, now);
         Ok(true)
     }
 
@@ -223,14 +237,16 @@ impl IdentityGraph {
             self.graph.pending.write(&key, Some(Arc::from(set.concat())));
         }
         self.expire_marks(py, now - horizon)?;
+        self.read_marks_back(py)?;
+        self.graph.marks.expire(now, horizon);
         let writes = PyDict::new(py);
         let changes = self.graph.pending.close();
-        for (key, held) in &changes.keys {
+        for (key, held) in sorted(&changes.keys) {
             writes.set_item(PyBytes::new(py, key), held.as_deref().map(|raw| PyBytes::new(py, raw)))?;
         }
         let mut key = [b'm'; MARK_BYTES + 1];
         let mut last: (Instant, Bound<'_, PyBytes>) = (-1, PyBytes::new(py, b""));
-        for (mark, set) in &changes.marks {
+        for (mark, set) in sorted(&changes.marks) {
             key[1..].copy_from_slice(mark);
             let key = PyBytes::new(py, &key);
             let Some(set) = *set else {
@@ -253,12 +269,35 @@ impl IdentityGraph {
 }
 
 impl IdentityGraph {
+    /// A piece of what the store held before: a process that starts must not wait for all of it.
+    fn read_marks_back(&mut self, py: Python<'_>) -> PyResult<()> {
+        if self.graph.marks.is_complete() {
+            return Ok(());
+        }
+        let mut left = MARKS_READ_BACK_MAX;
+        for pair in self.store.scan(py, b"x", &self.marks_from)?.try_iter()? {
+            let (key, marks): (Bound<'_, PyBytes>, Bound<'_, PyBytes>) = pair?.extract()?;
+            if left == 0 {
+                self.marks_from = key.as_bytes().to_vec();
+                return Ok(());
+            }
+            let hour = key.as_bytes().get(1..9).map(instant_in).transpose()?.unwrap_or_default();
+            for mark in marks.as_bytes().chunks_exact(MARK_BYTES) {
+                let mark: Mark = mark.try_into().unwrap_or_default();
+                self.graph.marks.add(&mark, (hour + 1) * HOUR_MS);
+                left = left.saturating_sub(1);
+            }
+        }
+        self.graph.marks.complete();
+        Ok(())
+    }
+
     fn expire_marks(&mut self, py: Python<'_>, edge: Instant) -> PyResult<()> {
         if edge <= 0 {
             return Ok(());
         }
         let mut taken = 0;
-        for pair in self.store.scan(py, b"x")?.try_iter()? {
+        for pair in self.store.scan(py, b"x", b"")?.try_iter()? {
             let (key, marks): (Bound<'_, PyBytes>, Bound<'_, PyBytes>) = pair?.extract()?;
             let key = key.as_bytes();
             let hour = key.get(1..9).map(instant_in).transpose()?.unwrap_or_default();

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::ids::{link_key, owner_key, profile_key, Collection, Print, Prints, ProfileId};
+use super::marks::MarkFilter;
 use super::owners::Owners;
 use super::pending::{Held, Mark, Pending};
 use super::profiles::Profiles;
@@ -28,6 +29,7 @@ pub struct Graph {
     pub profiles_count: i64,
     pub links_count: u64,
     pub prints: Prints,
+    pub marks: MarkFilter,
     owners: Owners,
     profiles: Profiles,
     /// What the store has said since the slice began: while it is decided, the store does not change.
@@ -37,14 +39,16 @@ pub struct Graph {
 }
 
 impl Graph {
-    pub fn new(owner_bytes_max: usize, profile_bytes_max: usize, profiles_count: i64, links_count: u64) -> Self {
+    /// `bytes_max`: of owners, profiles and marks. `empty`: the store knows of no owner.
+    pub fn new(bytes_max: (usize, usize, usize), profiles_count: i64, links_count: u64, empty: bool) -> Self {
         Graph {
             pending: Pending::default(),
             profiles_count,
             links_count,
             prints: Prints::new(),
-            owners: Owners::new(owner_bytes_max),
-            profiles: Profiles::new(profile_bytes_max),
+            marks: MarkFilter::new(bytes_max.2),
+            owners: Owners::new(bytes_max.0, empty),
+            profiles: Profiles::new(bytes_max.1),
             known: HashMap::new(),
             known_links: HashMap::new(),
             key: Vec::new(),
@@ -86,6 +90,9 @@ impl Graph {
         if let Some(owner) = self.owners.get(print) {
             return Ok(Some(owner));
         }
+        if self.owners.is_complete() {
+            return Ok(None);
+        }
         owner_key(collection, type_.as_bytes(), value, &mut self.key);
         let Some(raw) = self.read(&self.key)? else { return Ok(None) };
         let owner = ProfileId::pack(&raw).ok_or(Need::Python)?;
@@ -104,6 +111,11 @@ impl Graph {
 
     pub fn remembered_profile(&mut self, id: ProfileId) -> Option<Arc<[u8]>> {
         self.profiles.get(id)
+    }
+
+    /// Every owner there is is remembered: the store need not be asked for another one.
+    pub fn knows_all_owners(&self) -> bool {
+        self.owners.is_complete()
     }
 
     /// Would the store have to be asked for this key?
@@ -135,6 +147,11 @@ impl Graph {
 
     pub fn is_linked(&self, one: ProfileId, other: ProfileId) -> Result<bool, Need> {
         Ok(self.links_count > 0 && self.read(&link_key(one, other))?.is_some())
+    }
+
+    pub fn set_mark(&mut self, mark: Mark, now: Instant) {
+        self.marks.add(&mark, now);
+        self.pending.set_mark(mark, now);
     }
 
     /// When a mark was set; `stored`: what the store holds of it.

@@ -7,6 +7,7 @@ mod event;
 mod graph;
 mod ids;
 mod instants;
+mod marks;
 mod output;
 mod owners;
 mod pending;

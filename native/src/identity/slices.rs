@@ -3,6 +3,7 @@
 //! The walk runs without the interpreter lock, on copies of the records. It stops where it needs the store, and where a record
 //! is left to the walk in Python, which goes on with this one and hands the slice back.
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
@@ -18,7 +19,7 @@ use super::resolve::Walk;
 use super::rules::{Rules, Verdict};
 use crate::text::Instant;
 
-const SLICE_EVENTS_AHEAD: &str = "records were handed over before the last slice was done";
+const SLICE_NOT_DONE: &str = "a slice begins before the last one is done";
 
 /// One record of the slice in hand.
 struct Record {
@@ -77,8 +78,13 @@ impl Slice {
         let mut key = Vec::new();
         for (number, record) in self.records.iter().enumerate() {
             let Some(event) = &record.event else { continue };
-            if graph.pending.mark(&record.mark).is_none() {
+            // Stream time only moves on, and the later it is, the fewer marks count.
+            let may_hold = graph.marks.may_hold(&record.mark, self.now, self.horizon);
+            if may_hold && graph.pending.mark(&record.mark).is_none() {
                 marks.push(number);
+            }
+            if graph.knows_all_owners() {
+                continue;
             }
             for (collection, ids) in [(Collection::Users, &event.users), (Collection::Accounts, &event.accounts)] {
                 for found in &self.ids[ids.clone()] {
@@ -125,7 +131,7 @@ impl Slice {
                     ids: &self.ids,
                     identity: record.identity,
                 };
-                if let Err(need) = walk.take(event, &about, |graph| graph.pending.set_mark(mark, now)) {
+                if let Err(need) = walk.take(event, &about, |graph| graph.set_mark(mark, now)) {
                     return Stop::Need(need);
                 }
             }
@@ -216,7 +222,9 @@ impl SliceWalk {
         outputs: Py<PyList>,
     ) -> PyResult<()> {
         let slice = &mut self.slice;
-        assert!(slice.next >= slice.records.len(), "{SLICE_EVENTS_AHEAD}");
+        if slice.next < slice.records.len() {
+            return Err(PyRuntimeError::new_err(SLICE_NOT_DONE));
+        }
         let (space, partitions) = (slice.rules.space.clone(), slice.out.changes.len());
         slice.out.begin(step, version, &space, partitions);
         (slice.now, slice.append_time) = times;
@@ -230,7 +238,7 @@ impl SliceWalk {
             slice.records.push(read_record(&record?, &mut slice.texts, &mut slice.topics)?);
         }
         let mut bound = self.graph.bind(py).borrow_mut();
-        let IdentityGraph { graph, store } = &mut *bound;
+        let IdentityGraph { graph, store, .. } = &mut *bound;
         let (marks, keys) = py.detach(|| {
             slice.decode(graph);
             slice.wants(graph)
@@ -252,7 +260,7 @@ impl SliceWalk {
         let slice = &mut self.slice;
         slice.out.index = index;
         let mut bound = self.graph.bind(py).borrow_mut();
-        let IdentityGraph { graph, store } = &mut *bound;
+        let IdentityGraph { graph, store, .. } = &mut *bound;
         let number = loop {
             match py.detach(|| slice.walk(graph)) {
                 Stop::Done => break slice.next,
