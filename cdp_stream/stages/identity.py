@@ -13,7 +13,7 @@ from msgspec import Struct, field
 from cdp_stream.errors import LogContradiction
 from cdp_stream.intake.dead_letter import dead_letter_record
 from cdp_stream.intake.decode import decode
-from cdp_stream.model.change import Clock, ProfileChange
+from cdp_stream.model.change import SOURCE_KEY, Clock, ProfileChange
 from cdp_stream.model.event import DeadLetter, Event, RawRecord
 from cdp_stream.model.graph import Decision
 from cdp_stream.model.ports import Store
@@ -109,9 +109,7 @@ class IdentityStep(Struct):
 class IdentityStage:
     """The single writer of a space's identity graph, over a store."""
 
-    def __init__(
-        self, store: Store, partitions: int, core: Core | None = COMPILED, topic_prefix: str = ""
-    ) -> None:
+    def __init__(self, store: Store, partitions: int, core: Core | None = COMPILED, topic_prefix: str = "") -> None:
         """Open the state as the last commit left it. `core`: None walks every event in Python.
 
         `topic_prefix`: what the topics of the records begin with before the name that the topology has for them.
@@ -160,9 +158,11 @@ class IdentityStage:
         self.topology = topology
         self._source_names = {self._topic_prefix + source.topic: source.name for source in topology.topology.sources}
         self.walk = None
-        # The compiled walk passes over the context, which some definitions read, or the history keeps.
-        if self._core is not None and not topology.context_keys:
-            self.walk = self._core.walk(self.graph.held, topology.identity, topology.dedupe_horizon, self.partitions)
+        # The compiled walk does not know what the topology calls its sources.
+        if self._core is not None and SOURCE_KEY not in topology.context_keys:
+            self.walk = self._core.walk(
+                self.graph.held, topology.identity, topology.context_keys, topology.dedupe_horizon, self.partitions
+            )
 
     def source_name(self, topic: str) -> str:
         """What the topology calls a record's source. A file's records, which no source names, are the first one's."""
@@ -232,7 +232,7 @@ class Work:
     ) -> None:
         """The same, but for what the compiled walk leaves."""
         barrier = self.barrier
-        walk.begin(self.offset, topology.version, records, (barrier.now, append_time), self.changes, self.outputs)
+        walk.begin(self.offset, topology.version, records, (barrier.now, append_time), (self.changes, self.outputs))
         while (number := walk.advance(self.index)) < len(records):
             self.index, barrier.now = walk.index, walk.now
             self._record(number, records[number], topology)

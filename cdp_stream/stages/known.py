@@ -43,12 +43,10 @@ class SliceWalk(Protocol):
         version: str,
         records: Sequence[RawRecord],
         times: tuple[Instant, Instant],
-        changes: Mapping[int, list[Any]],
-        outputs: list[OutputRecord],
+        given: tuple[Mapping[int, list[Any]], list[OutputRecord]],
     ) -> None:
-        """A slice begins: its changes by partition and its ledger rows go into the last two.
-
-        `times`: stream time so far, and the append time of the entry.
+        """A slice begins. `times`: stream time so far, and the append time of the entry. `given`: where its changes go, by
+        partition, and its ledger rows.
         """
 
     def advance(self, index: int) -> int:
@@ -65,11 +63,13 @@ class Core(NamedTuple):
 
     graph: Callable[[Store, int, int], GraphBytes]
     """From a store, and how many profiles and links were ever made."""
-    walk: Callable[[Any, IdentityRules, Duration, int], SliceWalk]
-    """From such a graph, rules, the dedupe horizon and the number of partitions."""
+    walk: Callable[[Any, IdentityRules, Sequence[str], Duration, int], SliceWalk]
+    """From such a graph, rules, the keys of the context that are told, the dedupe horizon and the number of partitions."""
 
 
-def core_of(module: Any, bytes_max: tuple[int, int, int] = (OWNER_BYTES_MAX, PROFILE_BYTES_MAX, MARK_BYTES_MAX)) -> Core:
+def core_of(
+    module: Any, bytes_max: tuple[int, int, int] = (OWNER_BYTES_MAX, PROFILE_BYTES_MAX, MARK_BYTES_MAX)
+) -> Core:
     """The compiled module's core, with these bounds of memory for owners, profiles and marks."""
 
     def graph(store: Store, profiles_count: int, links_count: int) -> GraphBytes:

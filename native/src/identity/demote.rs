@@ -40,9 +40,10 @@ pub fn demote(
         if broken.is_empty() {
             break;
         }
-        let place = if rules.minimal { lowest_candidate(&kept, &broken, rules)? } else { lowest(&kept, rules, |_| true)? };
+        let place =
+            if rules.minimal { lowest_candidate(&kept, &broken, rules)? } else { lowest(&kept, rules, |_| true)? };
         let out = kept.remove(place);
-        let timed = broken.iter().any(|type_| rules.limit_of_name(type_).period.is_some());
+        let timed = broken.iter().any(|type_| rules.limit(type_).period.is_some());
         demoted.push(Demoted { id: out.id, timed });
     }
     Some((kept, demoted))
@@ -69,7 +70,7 @@ fn broken<'a>(matched: &[&Stored<'a>], kept: &[Asked], time: Instant, rules: &'a
             if matched.len() < 2 && !new().any(|asked| rules.name(asked.type_) == mapping.type_) {
                 continue;
             }
-            let period = rules.limit_of_name(mapping.type_).period;
+            let period = rules.limit(mapping.type_).period;
             if period.is_some_and(|period| mapping.mapped_at <= time - period) {
                 continue;
             }
@@ -87,7 +88,7 @@ fn broken<'a>(matched: &[&Stored<'a>], kept: &[Asked], time: Instant, rules: &'a
     for asked in new() {
         count_of(&mut counts, rules.name(asked.type_)).total += 1;
     }
-    counts.retain(|count| count.total > rules.limit_of_name(count.type_).count && count.total > count.most);
+    counts.retain(|count| count.total > rules.limit(count.type_).count && count.total > count.most);
     counts.into_iter().map(|count| count.type_).collect()
 }
 

@@ -28,7 +28,11 @@ pub struct Store {
 impl Store {
     pub fn get<'py>(&self, py: Python<'py>, key: &[u8]) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let found = self.get.bind(py).call1((PyBytes::new(py, key),))?;
-        if found.is_none() { Ok(None) } else { Ok(Some(found.cast_into::<PyBytes>()?)) }
+        if found.is_none() {
+            Ok(None)
+        } else {
+            Ok(Some(found.cast_into::<PyBytes>()?))
+        }
     }
 
     /// Pairs whose key begins with `prefix`, in the order of their keys, from the key `start` on.
@@ -56,7 +60,8 @@ fn instant_in(raw: &[u8]) -> PyResult<Instant> {
 }
 
 fn id_in(text: &[u8]) -> PyResult<ProfileId> {
-    ProfileId::pack(text).ok_or_else(|| PyValueError::new_err(format!("no profile id: {:?}", String::from_utf8_lossy(text))))
+    ProfileId::pack(text)
+        .ok_or_else(|| PyValueError::new_err(format!("no profile id: {:?}", String::from_utf8_lossy(text))))
 }
 
 fn collection_in(name: &str) -> PyResult<Collection> {
@@ -72,7 +77,7 @@ fn text_of(py: Python<'_>, id: ProfileId) -> Bound<'_, PyString> {
 /// In the order of keys, in which the store takes them fastest.
 fn sorted<K: Ord, V>(changes: &IndexMap<K, V>) -> Vec<(&K, &V)> {
     let mut sorted: Vec<_> = changes.iter().collect();
-    sorted.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    sorted.sort_unstable_by_key(|(key, _)| *key);
     sorted
 }
 

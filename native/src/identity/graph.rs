@@ -113,6 +113,11 @@ impl Graph {
         self.profiles.get(id)
     }
 
+    /// Have what is remembered of these ids brought near.
+    pub fn touch(&self, prints: impl Iterator<Item = Print>) {
+        prints.for_each(|print| self.owners.touch(print));
+    }
+
     /// Every owner there is is remembered: the store need not be asked for another one.
     pub fn knows_all_owners(&self) -> bool {
         self.owners.is_complete()

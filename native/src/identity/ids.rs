@@ -154,10 +154,18 @@ mod tests {
 
     #[test]
     fn a_profile_id_comes_out_as_it_went_in() {
-        for text in ["use_0123456789ABCDEFGHIJKLMNOPQ", "use_zzzzzzzzzzzzzzzzzzzzzzzzzzz", "use_RSTUVWXYZabcdefghijklmnopqr"] {
+        for text in
+            ["use_0123456789ABCDEFGHIJKLMNOPQ", "use_zzzzzzzzzzzzzzzzzzzzzzzzzzz", "use_RSTUVWXYZabcdefghijklmnopqr"]
+        {
             assert_eq!(ProfileId::pack(text.as_bytes()).map(|id| id.text().to_vec()), Some(text.as_bytes().to_vec()));
         }
-        for text in ["", "use_", "use_zzzzzzzzzzzzzzzzzzzzzzzzzz", "use_zzzzzzzzzzzzzzzzzzzzzzzzzz-", "abc_zzzzzzzzzzzzzzzzzzzzzzzzzzz"] {
+        for text in [
+            "",
+            "use_",
+            "use_zzzzzzzzzzzzzzzzzzzzzzzzzz",
+            "use_zzzzzzzzzzzzzzzzzzzzzzzzzz-",
+            "abc_zzzzzzzzzzzzzzzzzzzzzzzzzzz",
+        ] {
             assert_eq!(ProfileId::pack(text.as_bytes()), None);
         }
     }

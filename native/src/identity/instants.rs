@@ -1,10 +1,16 @@
-//! ISO-8601 texts as instants, in the forms that senders write: `2026-01-31T10:00:00`, with a fraction or without, `Z` or
+//! When an event happened. ISO-8601 texts as instants, in the forms that senders write: `2026-01-31T10:00:00`, with a fraction or without, `Z` or
 //! an offset. All others are left to the walk in Python.
 
 use crate::text::{days_of, Instant, DAY_MS};
 
 /// The last millisecond of the year 9999.
 pub const INSTANT_MAX: Instant = 253_402_300_799_999;
+/// Where the times of an event stand among them.
+pub const TIMESTAMP: usize = 0;
+pub const ORIGINAL: usize = 1;
+pub const SENT: usize = 2;
+pub const RECEIVED: usize = 3;
+
 const MINUTE_MS: i64 = 60_000;
 const FRACTION_DIGITS_MAX: usize = 9;
 
@@ -14,7 +20,8 @@ fn digits(text: &[u8]) -> Option<i64> {
 
 /// The instant in this text, if it has one of these forms.
 pub fn parse_instant(text: &[u8]) -> Option<Instant> {
-    if text.len() < 20 || text[4] != b'-' || text[7] != b'-' || text[10] != b'T' || text[13] != b':' || text[16] != b':' {
+    if text.len() < 20 || text[4] != b'-' || text[7] != b'-' || text[10] != b'T' || text[13] != b':' || text[16] != b':'
+    {
         return None;
     }
     let (year, month, day) = (digits(&text[..4])?, digits(&text[5..7])?, digits(&text[8..10])?);
@@ -29,9 +36,8 @@ pub fn parse_instant(text: &[u8]) -> Option<Instant> {
         if count == 0 || count > FRACTION_DIGITS_MAX {
             return None;
         }
-        for place in 1..=3 {
-            ms = ms * 10 + if place <= count { i64::from(rest[place] - b'0') } else { 0 };
-        }
+        let (fraction, _) = rest[1..].split_at(count);
+        ms = (0..3).fold(0, |ms, place| ms * 10 + fraction.get(place).map_or(0, |digit| i64::from(digit - b'0')));
         rest = &rest[1 + count..];
     }
     let of_day = hour * 60 * MINUTE_MS + minute * MINUTE_MS + second * 1_000 + ms;
@@ -52,4 +58,17 @@ fn offset(zone: &[u8]) -> Option<i64> {
         }
         _ => None,
     }
+}
+
+/// Event time by the skew formula, as `intake.checks.time_of`.
+pub fn time_of(times: &[Option<Instant>; 4], timestamp: Instant) -> Option<Instant> {
+    let received = times[RECEIVED].unwrap_or(timestamp.clamp(0, INSTANT_MAX));
+    let time = match times[SENT] {
+        None => times[TIMESTAMP].or(times[ORIGINAL]).unwrap_or(received),
+        Some(sent) => match times[ORIGINAL].or(times[TIMESTAMP]) {
+            None => received,
+            Some(made) => received - (sent - made),
+        },
+    };
+    (0..=INSTANT_MAX).contains(&time).then_some(time)
 }

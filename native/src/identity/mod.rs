@@ -4,6 +4,7 @@
 mod demote;
 mod draft;
 mod event;
+mod fields;
 mod graph;
 mod ids;
 mod instants;
@@ -11,11 +12,13 @@ mod marks;
 mod output;
 mod owners;
 mod pending;
+mod plan;
 mod profiles;
 mod resolve;
 mod rules;
 mod slices;
 mod stored;
+mod texts;
 mod wire;
 
 use pyo3::prelude::*;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::event::{Call, Event, Texts};
+use super::event::{Call, Event};
 use super::ids::{Collection, ProfileId};
+use super::texts::Texts;
 use crate::text::{put_instant, put_json_string, put_number, Instant};
 
 /// Where a record comes from.
@@ -207,11 +208,17 @@ impl Output {
         out.extend_from_slice(b",\"time\":");
         put_number(out, now.time);
         let body = event.body.map(|body| texts.get(body));
+        // Only the user hears of the context.
+        let context =
+            event.context.filter(|_| telling.collection == Collection::Users).map(|context| texts.get(context));
         match event.call {
-            Call::Identify => put_traits(out, body),
+            Call::Identify => {
+                put_context(out, context);
+                put_traits(out, body);
+            }
             // The user hears of the call, the account of its traits.
             Call::Group if telling.collection == Collection::Accounts => put_traits(out, body),
-            Call::Group => {}
+            Call::Group => put_context(out, context),
             Call::Track => {
                 out.extend_from_slice(b",\"name\":");
                 put_json_string(out, event.name.map_or("", |name| texts.text(name)));
@@ -225,6 +232,9 @@ impl Output {
                 out.extend_from_slice(b",\"name\":\"Screen Viewed\"");
                 put_properties(out, body, event.name.map(|name| ("\"screen_name\":", texts.text(name))));
             }
+        }
+        if !matches!(event.call, Call::Identify | Call::Group) {
+            put_context(out, context);
         }
         if let Some(created) = telling.created {
             out.extend_from_slice(b",\"created\":");
@@ -250,6 +260,13 @@ fn put_traits(out: &mut Vec<u8>, body: Option<&[u8]>) {
     if let Some(body) = body {
         out.extend_from_slice(b",\"traits\":");
         out.extend_from_slice(body);
+    }
+}
+
+fn put_context(out: &mut Vec<u8>, context: Option<&[u8]>) {
+    if let Some(context) = context {
+        out.extend_from_slice(b",\"context\":");
+        out.extend_from_slice(context);
     }
 }
 

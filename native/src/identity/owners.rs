@@ -1,6 +1,6 @@
 //! Who owns which external id, as far as it is remembered: 32 bytes an id, within a bound of bytes.
 //!
-//! A table of buckets, as of a cuckoo table whose entries never move: an id stands in one of two buckets of four. It is cut
+//! A table of buckets in the way of a cuckoo's: an id stands in one of two buckets of four. It is cut
 //! into shards that grow by a quarter, one at a time, so that growing never stops the stage for long and never needs twice the
 //! memory. At the bound, the entry in the last place of a bucket gives way. An entry that is asked for moves a place
 //! forward; so what has been asked for only once goes first, and a pass over many ids leaves those in use alone.
@@ -42,21 +42,42 @@ impl Shard {
     #[inline]
     fn places(&self, low: u64) -> [usize; 2] {
         let count = self.buckets.len() as u64;
-        [((low & 0xffff_ffff) * count >> 32) as usize, ((low >> 32) * count >> 32) as usize]
+        [((low & 0xffff_ffff) * count) >> 32, ((low >> 32) * count) >> 32].map(|bucket| bucket as usize)
     }
 
-    /// Put an entry where there is room. False if there is none.
+    /// Put an entry where there is room, into the emptier one of its buckets; if need be, another entry makes room for it
+    /// that has some in its own other bucket. False if there is none.
     fn place(&mut self, entry: Entry) -> bool {
         if self.buckets.is_empty() {
             return false;
         }
-        for bucket in self.places(entry.low) {
-            if let Some(free) = self.buckets[bucket].iter_mut().find(|entry| entry.low == 0) {
-                *free = entry;
-                return true;
+        let free = |bucket: &Bucket| bucket.iter().filter(|entry| entry.low == 0).count();
+        let [one, other] = self.places(entry.low);
+        let emptier = if free(&self.buckets[one]) >= free(&self.buckets[other]) { one } else { other };
+        if self.fill(emptier, entry) {
+            return true;
+        }
+        for bucket in [one, other] {
+            for place in 0..PLACES {
+                let moved = self.buckets[bucket][place];
+                let [first, second] = self.places(moved.low);
+                if self.fill(if first == bucket { second } else { first }, moved) {
+                    self.buckets[bucket][place] = entry;
+                    return true;
+                }
             }
         }
         false
+    }
+
+    fn fill(&mut self, bucket: usize, entry: Entry) -> bool {
+        match self.buckets[bucket].iter_mut().find(|entry| entry.low == 0) {
+            Some(free) => {
+                *free = entry;
+                true
+            }
+            None => false,
+        }
     }
 
     /// The same entries in so many buckets; None if some of them find no room there.
@@ -106,6 +127,17 @@ impl Owners {
             }
         }
         None
+    }
+
+    /// Have what belongs to this print brought near: many at once take hardly longer than one.
+    #[inline]
+    pub fn touch(&self, print: Print) {
+        let shard = &self.shards[print.shard as usize];
+        if !shard.buckets.is_empty() {
+            for bucket in shard.places(print.low) {
+                std::hint::black_box(shard.buckets[bucket][0].low ^ shard.buckets[bucket][2].low);
+            }
+        }
     }
 
     /// Remember the owner of an external id; another one that was remembered is forgotten.

@@ -3,13 +3,15 @@
 
 use std::sync::Arc;
 
-use super::demote::{demote, Asked, Demoted};
-use super::event::{Call, Event, FoundId, Texts};
+use super::demote::Asked;
+use super::event::{Call, Event, FoundId};
 use super::graph::{Graph, Need};
 use super::ids::{Collection, ProfileId};
 use super::output::{Decision, Now, Output, Telling};
-use super::rules::{Rules, Verdict};
+use super::plan::{read, sole_owner, Plan};
+use super::rules::Rules;
 use super::stored::{Making, Mapping, Stored};
+use super::texts::Texts;
 use crate::text::Derive;
 
 const BLOCKED: &str = "ID value blocked";
@@ -27,34 +29,6 @@ pub struct Walk<'a> {
     pub ids: &'a [FoundId],
     /// The source may map and merge identifiers.
     pub identity: bool,
-}
-
-/// What resolution in one collection needs. No identifiers: nobody.
-struct Plan {
-    collection: Collection,
-    kept: Vec<Asked>,
-    demoted: Vec<Demoted>,
-    blocked: Vec<usize>,
-    /// Everybody who holds one of the kept ids, in order of creation; without its bytes where nothing comes to it.
-    matched: Vec<(ProfileId, Option<Arc<[u8]>>)>,
-}
-
-type Parts<'p> = Vec<(ProfileId, Stored<'p>)>;
-
-impl Plan {
-    fn parts(&self) -> Result<Parts<'_>, Need> {
-        let mut parts = Vec::with_capacity(self.matched.len());
-        for (id, raw) in &self.matched {
-            if let Some(raw) = raw {
-                parts.push((*id, read(raw)?));
-            }
-        }
-        Ok(parts)
-    }
-}
-
-fn read(raw: &[u8]) -> Result<Stored<'_>, Need> {
-    Stored::read(raw).map_err(|_| Need::Python)
 }
 
 /// Whose the event is, in one collection.
@@ -83,8 +57,8 @@ impl<'a> Walk<'a> {
         ranked
     }
 
-    /// Resolve the event and tell its profiles; or say what that needs, and nothing has been done.
-    /// `first`: it has not been seen before, and is marked now.
+    /// Resolve the event and tell its profiles; or say what that needs, and nothing has been done. `mark`: it has not been
+    /// seen before, and is marked now.
     pub fn take(&mut self, event: &Event, now: &Now<'_>, mark: impl FnOnce(&mut Graph)) -> Result<(), Need> {
         let (users, blocked) = self.ask(Collection::Users, event.users.clone())?;
         if event.call != Call::Group && blocked.is_empty() {
@@ -121,25 +95,6 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Who holds these ids; blocked ones apart.
-    fn ask(&mut self, collection: Collection, ids: std::ops::Range<usize>) -> Result<(Vec<Asked>, Vec<usize>), Need> {
-        let mut asked = Vec::with_capacity(ids.len());
-        let mut blocked = Vec::new();
-        for id in ids {
-            let found = self.ids[id];
-            match found.verdict {
-                Verdict::Free => {
-                    let name = self.rules.name(found.type_);
-                    let owner = self.graph.owner(found.print, collection, name, self.texts.get(found.value))?;
-                    asked.push(Asked { id, type_: found.type_, owner });
-                }
-                Verdict::Blocked => blocked.push(id),
-                Verdict::Ask => return Err(Need::Python),
-            }
-        }
-        Ok((asked, blocked))
-    }
-
     /// An event of a source without identity: it goes where its most trusted known id points, and changes nothing.
     fn attach(
         &mut self,
@@ -150,7 +105,8 @@ impl<'a> Walk<'a> {
         now: &Now<'_>,
         mark: impl FnOnce(&mut Graph),
     ) -> Result<(), Need> {
-        let most_trusted = |asked: &[Asked]| self.ranked(asked.iter().copied()).into_iter().find_map(|asked| asked.owner);
+        let most_trusted =
+            |asked: &[Asked]| self.ranked(asked.iter().copied()).into_iter().find_map(|asked| asked.owner);
         let (user, account) = (most_trusted(users), most_trusted(accounts));
         if user.is_none() && account.is_none() {
             return Err(Need::Python);
@@ -170,68 +126,10 @@ impl<'a> Walk<'a> {
     fn block(&mut self, blocked: &[usize], profile: Option<(ProfileId, Collection)>, now: &Now<'_>) {
         for &id in blocked {
             let identifiers = &[self.pair(id)];
-            let decision = Decision { name: "value_blocked", profile, identifiers, violation: BLOCKED, ..Decision::default() };
+            let decision =
+                Decision { name: "value_blocked", profile, identifiers, violation: BLOCKED, ..Decision::default() };
             self.out.decide(decision, now);
         }
-    }
-
-    fn plan(&mut self, collection: Collection, asked: Vec<Asked>, blocked: Vec<usize>, now: &Now<'_>) -> Result<Plan, Need> {
-        let mut plan = Plan { collection, kept: Vec::new(), demoted: Vec::new(), blocked, matched: Vec::new() };
-        if let Some(owner) = sole_owner(&asked) {
-            plan.kept = asked;
-            plan.matched.push((owner, None));
-            return Ok(plan);
-        }
-        for asked in &asked {
-            if let Some(owner) = asked.owner.filter(|owner| plan.matched.iter().all(|(id, _)| id != owner)) {
-                plan.matched.push((owner, Some(self.graph.profile(owner)?)));
-            }
-        }
-        let parts = plan.parts()?;
-        if parts.iter().any(|(_, stored)| stored.has_old_links) {
-            return Err(Need::Python);
-        }
-        let (kept, demoted) = demote(&asked, &parts, now.time, self.rules).ok_or(Need::Python)?;
-        let numbers: Vec<(ProfileId, i64)> = parts.iter().map(|(id, stored)| (*id, stored.number)).collect();
-        let number = |id: ProfileId| numbers.iter().find(|(known, _)| *known == id).map(|(_, number)| *number);
-        plan.matched.retain(|(id, _)| kept.iter().any(|asked| asked.owner == Some(*id)));
-        plan.matched.sort_by_key(|(id, _)| number(*id));
-        for (other, _) in plan.matched.iter().skip(1) {
-            // Links move with their profiles: a matter for Python.
-            if self.graph.has_links(*other)? {
-                return Err(Need::Python);
-            }
-        }
-        (plan.kept, plan.demoted) = (kept, demoted);
-        Ok(plan)
-    }
-
-    /// Is a link to be made between user and account? Then the account as it is before the event, if there is one.
-    fn links(&mut self, user: &Plan, account: &Plan) -> Result<Option<Option<Arc<[u8]>>>, Need> {
-        if user.kept.is_empty() || account.kept.is_empty() {
-            return Ok(None);
-        }
-        // Who the event goes to where a cap stands against a merger is known only later.
-        if user.matched.len() > 1 || account.matched.len() > 1 {
-            return Err(Need::Python);
-        }
-        let (Some((person, _)), Some((company, raw))) = (user.matched.first(), account.matched.first()) else {
-            return Ok(Some(match account.matched.first() {
-                None => None,
-                Some((company, _)) => Some(self.graph.profile(*company)?),
-            }));
-        };
-        if self.graph.is_linked(*person, *company)? {
-            return Ok(None);
-        }
-        let person = self.graph.profile(*person)?;
-        if read(&person)?.has_old_links {
-            return Err(Need::Python);
-        }
-        Ok(Some(Some(match raw {
-            Some(raw) => raw.clone(),
-            None => self.graph.profile(*company)?,
-        })))
     }
 
     fn decide(&mut self, plan: &Plan, parts: &[(ProfileId, Stored<'_>)], now: &Now<'_>) -> Option<Resolved<'a>> {
@@ -251,7 +149,10 @@ impl<'a> Walk<'a> {
         for out in &plan.demoted {
             let violation = if out.timed { TIME_LIMIT_EXCEEDED } else { LIMIT_EXCEEDED };
             let demoted = Some(self.pair(out.id));
-            self.out.decide(Decision { name: "identifier_demoted", profile, demoted, violation, ..Decision::default() }, now);
+            self.out.decide(
+                Decision { name: "identifier_demoted", profile, demoted, violation, ..Decision::default() },
+                now,
+            );
         }
         Some(resolved)
     }
@@ -277,13 +178,20 @@ impl<'a> Walk<'a> {
             new: &[],
         };
         self.graph.profiles_count += 1;
-        let decision = Decision { name: "profile_created", profile: Some((profile, plan.collection)), ..Decision::default() };
+        let decision =
+            Decision { name: "profile_created", profile: Some((profile, plan.collection)), ..Decision::default() };
         self.out.decide(decision, now);
         let mapped = self.map(making, plan, now);
         Resolved { profile, created: true, absorbed: Vec::new(), mapped }
     }
 
-    fn add(&mut self, collection: Collection, part: (ProfileId, Stored<'_>), plan: &Plan, now: &Now<'_>) -> Resolved<'a> {
+    fn add(
+        &mut self,
+        collection: Collection,
+        part: (ProfileId, Stored<'_>),
+        plan: &Plan,
+        now: &Now<'_>,
+    ) -> Resolved<'a> {
         let (id, stored) = part;
         let making = Making {
             id,
@@ -315,7 +223,8 @@ impl<'a> Walk<'a> {
         if !beyond.is_empty() {
             let identifiers: Vec<_> = beyond.iter().map(|asked| self.pair(asked.id)).collect();
             let identifiers = &identifiers[..];
-            let decision = Decision { name: "cap_reached", profile, identifiers, violation: MAPPING_CAP, ..Decision::default() };
+            let decision =
+                Decision { name: "cap_reached", profile, identifiers, violation: MAPPING_CAP, ..Decision::default() };
             self.out.decide(decision, now);
         }
         if !pairs.is_empty() || making.parts.len() > 1 {
@@ -348,7 +257,8 @@ impl<'a> Walk<'a> {
             let owner = self.ranked(known()).first().and_then(|asked| asked.owner);
             let home = parts.iter().find(|(id, _)| Some(*id) == owner).copied().unwrap_or(parts[0]);
             let profile = Some((home.0, collection));
-            self.out.decide(Decision { name: "cap_reached", profile, identifiers, violation, ..Decision::default() }, now);
+            self.out
+                .decide(Decision { name: "cap_reached", profile, identifiers, violation, ..Decision::default() }, now);
             return self.add(collection, home, plan, now);
         }
         let (survivor, stored) = parts[0];
@@ -363,7 +273,8 @@ impl<'a> Walk<'a> {
             absorbed.push(*other);
         }
         let profile = Some((survivor, collection));
-        let decision = Decision { name: "profiles_merged", profile, identifiers, absorbed: &absorbed, ..Decision::default() };
+        let decision =
+            Decision { name: "profiles_merged", profile, identifiers, absorbed: &absorbed, ..Decision::default() };
         self.out.decide(decision, now);
         let (number, created) = (stored.number, stored.created);
         let making = Making { id: survivor, collection, number, created, merges, parts, new: &[] };
@@ -375,7 +286,8 @@ impl<'a> Walk<'a> {
     fn link(&mut self, person: ProfileId, company: &Resolved<'a>, before: Option<&[u8]>, now: &Now<'_>) {
         let stored = before.and_then(|raw| read(raw).ok());
         let held = stored.iter().flat_map(|stored| stored.mappings().map(|mapping| (mapping.type_, mapping.value)));
-        let group: Vec<(&str, &str)> = held.chain(company.mapped.iter().copied()).filter(|(type_, _)| *type_ == "group_id").collect();
+        let group: Vec<(&str, &str)> =
+            held.chain(company.mapped.iter().copied()).filter(|(type_, _)| *type_ == "group_id").collect();
         let profile = Some((person, Collection::Users));
         self.out.decide(Decision { name: "account_linked", profile, identifiers: &group, ..Decision::default() }, now);
         self.graph.put_link(person, company.profile, true);
@@ -399,10 +311,4 @@ impl Resolved<'_> {
     fn known(profile: ProfileId) -> Self {
         Resolved { profile, created: false, absorbed: Vec::new(), mapped: Vec::new() }
     }
-}
-
-/// Who holds all of these ids, if one profile does.
-fn sole_owner(asked: &[Asked]) -> Option<ProfileId> {
-    let owner = asked.first()?.owner?;
-    asked.iter().all(|asked| asked.owner == Some(owner)).then_some(owner)
 }

@@ -44,7 +44,11 @@ impl Blocked {
         if !self.exact.is_empty() && self.exact.contains(value) {
             return Verdict::Blocked;
         }
-        if self.ask { Verdict::Ask } else { Verdict::Free }
+        if self.ask {
+            Verdict::Ask
+        } else {
+            Verdict::Free
+        }
     }
 }
 
@@ -55,7 +59,6 @@ pub struct Type {
     pub name: Box<str>,
     /// 1 is the most trusted. Types that `externalIds` register move those behind them by the same number.
     pub rank: u32,
-    limit: Limit,
     blocked: Option<Blocked>,
 }
 
@@ -82,6 +85,8 @@ pub struct Rules {
     pub group_id: Option<TypeNumber>,
     /// `id`, `push_token` and `idfa`, of Android and of iOS.
     pub device: [[Option<TypeNumber>; 3]; 2],
+    /// Outermost keys of the context that are told, in their order.
+    pub told_context: Vec<Box<str>>,
     pub minimal: bool,
     pub merges_max: u64,
     pub mappings_max: usize,
@@ -92,9 +97,8 @@ fn limit_of(limit: &Bound<'_, PyAny>) -> PyResult<Limit> {
 }
 
 impl Rules {
-    /// From `identity.rules.IdentityRules`.
-    pub fn from_python(rules: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let limit = |type_: &str| limit_of(&rules.call_method1("limit", (type_,))?);
+    /// From `identity.rules.IdentityRules`, and the keys of the context that are told.
+    pub fn from_python(rules: &Bound<'_, PyAny>, told_context: Vec<String>) -> PyResult<Self> {
         let own = rules.getattr("blocked_of")?;
         let own = own.cast::<PyDict>()?;
         let mut types = Vec::new();
@@ -103,7 +107,6 @@ impl Rules {
             let name: String = name.extract()?;
             types.push(Type {
                 rank: rank.extract()?,
-                limit: limit(&name)?,
                 blocked: own.get_item(&name)?.map(|own| Blocked::from_python(&own)).transpose()?,
                 name: name.into(),
             });
@@ -132,7 +135,7 @@ impl Rules {
             .map(|system| ["id", "push_token", "idfa"].map(|name| number(&format!("{system}.{name}"))));
         Ok(Rules {
             space: rules.getattr("space")?.extract()?,
-            limit_default: limit("")?,
+            limit_default: limit_of(&rules.call_method1("limit", ("",))?)?,
             limits,
             blocked: Blocked::from_python(&rules.getattr("blocked")?)?,
             name_is_id: property_keys.iter().any(|key| matches!(&*key.name, b"page_name" | b"screen_name")),
@@ -143,6 +146,7 @@ impl Rules {
             user_id: number("user_id"),
             group_id: number("group_id"),
             device,
+            told_context: told_context.into_iter().map(String::into_boxed_str).collect(),
             minimal: rules.getattr("minimal")?.extract()?,
             merges_max: rules.getattr("merges_max")?.extract()?,
             mappings_max: rules.getattr("mappings_max")?.extract()?,
@@ -158,13 +162,8 @@ impl Rules {
         self.types[usize::from(type_)].rank
     }
 
-    /// The limit of a type of the topology's.
-    pub fn limit(&self, type_: TypeNumber) -> Limit {
-        self.types[usize::from(type_)].limit
-    }
-
-    /// The limit of any type that a profile holds, one that is no more declared included.
-    pub fn limit_of_name(&self, name: &str) -> Limit {
+    /// The limit of a type; types that are not declared have the default.
+    pub fn limit(&self, name: &str) -> Limit {
         let declared = self.limits.iter().find(|(declared, _)| &**declared == name);
         declared.map_or(self.limit_default, |(_, limit)| *limit)
     }

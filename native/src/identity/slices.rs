@@ -10,13 +10,14 @@ use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use pyo3::{intern, Borrowed};
 
 use super::draft::IdentityGraph;
-use super::event::{Decoder, Event, FoundId, Span, Texts};
+use super::event::{Decoder, Event, FoundId};
 use super::graph::{Graph, Need};
 use super::ids::{owner_key, Collection};
 use super::output::{Now, Output, Topic};
 use super::pending::{mark_of, Mark};
 use super::resolve::Walk;
 use super::rules::{Rules, Verdict};
+use super::texts::{Span, Texts};
 use crate::text::Instant;
 
 const SLICE_NOT_DONE: &str = "a slice begins before the last one is done";
@@ -75,6 +76,7 @@ impl Slice {
     /// Keys that the walk will want of the store; marks are asked for by their records.
     fn wants(&self, graph: &mut Graph) -> (Vec<usize>, Vec<Box<[u8]>>) {
         let (mut marks, mut keys) = (Vec::new(), Vec::new());
+        graph.touch(self.ids.iter().map(|found| found.print));
         let mut key = Vec::new();
         for (number, record) in self.records.iter().enumerate() {
             let Some(event) = &record.event else { continue };
@@ -89,7 +91,12 @@ impl Slice {
             for (collection, ids) in [(Collection::Users, &event.users), (Collection::Accounts, &event.accounts)] {
                 for found in &self.ids[ids.clone()] {
                     if graph.remembered(found.print).is_none() {
-                        owner_key(collection, self.rules.name(found.type_).as_bytes(), self.texts.get(found.value), &mut key);
+                        owner_key(
+                            collection,
+                            self.rules.name(found.type_).as_bytes(),
+                            self.texts.get(found.value),
+                            &mut key,
+                        );
                         if graph.lacks(&key) {
                             keys.push(key.as_slice().into());
                         }
@@ -175,10 +182,16 @@ fn shapes(py: Python<'_>) -> PyResult<&Shapes> {
 
 #[pymethods]
 impl SliceWalk {
-    /// `rules`: `IdentityRules`. `horizon`: of dedupe.
+    /// `rules`: `IdentityRules`. `told_context`: keys of the context that are told. `horizon`: of dedupe.
     #[new]
-    fn new(graph: Py<IdentityGraph>, rules: Bound<'_, PyAny>, horizon: i64, partitions: usize) -> PyResult<Self> {
-        let native = Rules::from_python(&rules)?;
+    fn new(
+        graph: Py<IdentityGraph>,
+        rules: Bound<'_, PyAny>,
+        told_context: Vec<String>,
+        horizon: i64,
+        partitions: usize,
+    ) -> PyResult<Self> {
+        let native = Rules::from_python(&rules, told_context)?;
         let mut out = Output::default();
         out.begin(0, "", &native.space, partitions);
         let slice = Slice {
@@ -210,7 +223,6 @@ impl SliceWalk {
     }
 
     /// A slice begins: its changes by partition and its ledger rows go into these.
-    #[pyo3(signature = (step, version, records, times, changes, outputs))]
     fn begin(
         &mut self,
         py: Python<'_>,
@@ -218,8 +230,7 @@ impl SliceWalk {
         version: &str,
         records: Bound<'_, PyAny>,
         times: (Instant, Instant),
-        changes: Py<PyAny>,
-        outputs: Py<PyList>,
+        given: (Py<PyAny>, Py<PyList>),
     ) -> PyResult<()> {
         let slice = &mut self.slice;
         if slice.next < slice.records.len() {
@@ -233,7 +244,7 @@ impl SliceWalk {
         slice.records.clear();
         slice.topics.clear();
         self.src = format!("identity/0/{step}/");
-        self.given = Some((changes, outputs));
+        self.given = Some(given);
         for record in records.try_iter()? {
             slice.records.push(read_record(&record?, &mut slice.texts, &mut slice.topics)?);
         }

@@ -102,7 +102,8 @@ pub struct Making<'a> {
 impl Making<'_> {
     /// The profile as the state holds it.
     pub fn encode(&self) -> Vec<u8> {
-        let room: usize = self.parts.iter().map(|(_, part)| part.mappings.elements.len() + part.absorbed.elements.len()).sum();
+        let room: usize =
+            self.parts.iter().map(|(_, part)| part.mappings.elements.len() + part.absorbed.elements.len()).sum();
         let mut out = Vec::with_capacity(room + 64 + 96 * self.new.len());
         put_msgpack_array(&mut out, FIELDS);
         put_id(&mut out, self.id);

@@ -209,11 +209,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Pass over an object. `each` is asked at each value, and says whether it has read it.
-    pub fn object(
-        &mut self,
-        depth: u32,
-        mut each: impl FnMut(&mut Self, &'a [u8]) -> Option<bool>,
-    ) -> Option<Object> {
+    pub fn object(&mut self, depth: u32, mut each: impl FnMut(&mut Self, &'a [u8]) -> Option<bool>) -> Option<Object> {
         let start = self.at;
         let raw = self.raw;
         let outside = std::mem::replace(&mut self.canonical, true);
