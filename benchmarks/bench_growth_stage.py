@@ -2,8 +2,8 @@
 
 The question of `bench_growth.py` where there is no time to bring ten million profiles through Kafka: the same events, the
 same stage, the same RocksDB, one state that grows from size to size, steps of the worker's size; messages and ledger rows are encoded and thrown away. Speed is
-counted in processor time of the deciding thread, so that other work on the machine does not decide the share. What the
-clients of the broker hold in memory is not in these figures (some 60 MB), and restarts are those of the store alone.
+counted in processor time of the deciding thread, and beside each run of a larger state stands one of a state of the first
+size, so that other work on the machine does not decide the share. What the clients of the broker hold in memory is not in these figures (some 60 MB), and restarts are those of the store alone.
 
 python benchmarks/bench_growth_stage.py --profiles 10000 100000 1000000 3000000 10000000
 """
@@ -44,8 +44,10 @@ class Space:
     """One identity stage over a store on disk that grows."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._position = self._offset = 0
+        self.visited = 0
+        """How many visits there were: their numbers name messages, none of which comes twice."""
         self.told = blake2b(digest_size=8)
         """Of the messages to the profile stage."""
         self.open()
@@ -53,7 +55,7 @@ class Space:
 
     def open(self) -> None:
         """Open the store, with nothing cached."""
-        self._store = RocksStore(self._folder)
+        self._store = RocksStore(self.folder)
         self._stage = IdentityStage(self._store, PARTITIONS)
 
     def take(self, entry: Entry, records: list[RawRecord]) -> None:
@@ -89,24 +91,45 @@ class Space:
         self._store.close()
 
 
-def measure(space: Space, before: int, profiles: int, events: int, runs: int, folder: Path) -> dict[str, Any]:
+def flat(lines: list[list[bytes]]) -> list[bytes]:
+    """All partitions' lines, one partition after the other."""
+    return [line for of_partition in lines for line in of_partition]
+
+
+class Small:
+    """The state of the first size, and its visits."""
+
+    def __init__(self, profiles: int, folder: Path) -> None:
+        self.space = Space(folder)
+        self.space.events(sign_up(number) for number in range(profiles))
+        self._visits = Visits(profiles)
+
+    def __call__(self, events: int) -> tuple[Space, list[list[bytes]]]:
+        """It, and its next visits."""
+        return self.space, self._visits.lines(events)
+
+
+def measure(space: Space, small: Small, before: int, profiles: int, events: int, runs: int) -> dict[str, Any]:
     """The next size, from the one before on."""
     spent, began = 0.0, time.perf_counter()
     for start in range(before, profiles, 100_000):
         spent += space.events(sign_up(number) for number in range(start, min(profiles, start + 100_000)))
         print(f"{start:,}: {spent:.0f} s, {resident_mb()} MB", file=sys.stderr)
     made_s = time.perf_counter() - began
-    visits, rates = Visits(profiles, first=before * 10), []
+    visits, rates, shares = Visits(profiles, first=space.visited), [], []
     for _ in range(runs):
-        lines = [line for of_partition in visits.lines(events) for line in of_partition]
-        rates.append(round(events / space.events(lines)))
+        rate, beside = (events / of.events(flat(lines)) for of, lines in ((space, visits.lines(events)), small(events)))
+        rates.append(round(rate))
+        shares.append(rate / beside)
+        space.visited += events
     result = {
         "profiles": profiles,
         "created_per_s": round((profiles - before) / spent),
         "created_wall_s": round(made_s),
         "per_s": spread(rates),
+        "speed_share": round(sorted(shares)[runs // 2], 3),
         "resident_mb": resident_mb(),
-        "disk_mb": disk_mb(folder),
+        "disk_mb": disk_mb(space.folder),
         "outcome": space.told.hexdigest(),
     }
     opened = []
@@ -137,15 +160,15 @@ def main() -> None:
     gc.disable()  # as the worker does
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         state, before = Path(folder) / "state", 0
-        space = Space(state)
+        space, small = Space(state), Small(options.profiles[0], Path(folder) / "small")
         for profiles in options.profiles:
-            size = measure(space, before, profiles, options.events, options.runs, state)
+            size = measure(space, small, before, profiles, options.events, options.runs)
             result["sizes"].append(size)
-            size["speed_share"] = round(size["per_s"]["median"] / result["sizes"][0]["per_s"]["median"], 3)
             # At once: the larger sizes take long.
             print(json.dumps(size), file=sys.stderr)
             before = profiles
         space.close()
+        small.space.close()
     print(json.dumps(result, indent=1))
 
 

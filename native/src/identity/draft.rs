@@ -18,6 +18,7 @@ const HOUR_MS: i64 = 3_600_000;
 const EXPIRED_STEPS_MAX: usize = 4;
 /// How many marks are read back in one step after a start, some milliseconds' worth.
 const MARKS_READ_BACK_MAX: usize = 50_000;
+const OWNERS_READ_BACK_MAX: usize = 3_000;
 
 /// A store to read from.
 pub struct Store {
@@ -88,6 +89,8 @@ pub struct IdentityGraph {
     pub store: Store,
     /// From where on the index of marks is still to be read back.
     marks_from: Vec<u8>,
+    /// The same of owners.
+    owners_from: Vec<u8>,
 }
 
 impl IdentityGraph {
@@ -112,7 +115,7 @@ impl IdentityGraph {
     ) -> PyResult<Self> {
         let store = Store { get: store.getattr(py, "get")?, store };
         let graph = Graph::new(bytes_max, profiles_count, links_count, !store.has_any(py, b"o")?);
-        Ok(IdentityGraph { graph, store, marks_from: vec![b'x'] })
+        Ok(IdentityGraph { graph, store, marks_from: vec![b'x'], owners_from: vec![b'o'] })
     }
 
     #[getter]
@@ -243,6 +246,7 @@ impl IdentityGraph {
         }
         self.expire_marks(py, now - horizon)?;
         self.read_marks_back(py)?;
+        self.read_owners_back(py)?;
         self.graph.marks.expire(now, horizon);
         let writes = PyDict::new(py);
         let changes = self.graph.pending.close();
@@ -294,6 +298,23 @@ impl IdentityGraph {
             }
         }
         self.graph.marks.complete();
+        Ok(())
+    }
+
+    /// The same of owners, as long as there is room for all of them.
+    fn read_owners_back(&mut self, py: Python<'_>) -> PyResult<()> {
+        if !self.graph.may_know_all_owners() {
+            return Ok(());
+        }
+        for (number, pair) in self.store.scan(py, b"o", &self.owners_from)?.try_iter()?.enumerate() {
+            let (key, owner): (Bound<'_, PyBytes>, Bound<'_, PyBytes>) = pair?.extract()?;
+            if number == OWNERS_READ_BACK_MAX {
+                self.owners_from = key.as_bytes().to_vec();
+                return Ok(());
+            }
+            self.graph.read_back(key.as_bytes(), id_in(owner.as_bytes())?);
+        }
+        self.graph.all_read_back();
         Ok(())
     }
 

@@ -123,6 +123,24 @@ impl Graph {
         self.owners.is_complete()
     }
 
+    /// Is it worth reading owners back from the store?
+    pub fn may_know_all_owners(&self) -> bool {
+        !self.owners.is_complete() && !self.owners.is_lossy()
+    }
+
+    /// An owner as the store holds it; what has come since is newer.
+    pub fn read_back(&mut self, key: &[u8], owner: ProfileId) {
+        let print = self.prints.of(key);
+        if self.owners.get(print).is_none() && self.pending.read(key).is_none() {
+            self.owners.put(print, owner);
+        }
+    }
+
+    /// All that the store held was read back.
+    pub fn all_read_back(&mut self) {
+        self.owners.complete();
+    }
+
     /// Would the store have to be asked for this key?
     pub fn lacks(&self, key: &[u8]) -> bool {
         self.read(key).is_err()

@@ -95,17 +95,29 @@ pub struct Owners {
     buckets_max: usize,
     /// Every owner there is stands here.
     complete: bool,
+    /// Something was forgotten: never again will it be complete.
+    lossy: bool,
 }
 
 impl Owners {
     /// `complete`: there is no owner yet.
     pub fn new(bytes_max: usize, complete: bool) -> Self {
         let shards = (0..1 << SHARD_BITS).map(|_| Shard::default()).collect();
-        Owners { shards, buckets: 0, buckets_max: bytes_max / size_of::<Bucket>(), complete }
+        Owners { shards, buckets: 0, buckets_max: bytes_max / size_of::<Bucket>(), complete, lossy: false }
     }
 
     pub fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// Is there room for all owners, as far as is known?
+    pub fn is_lossy(&self) -> bool {
+        self.lossy
+    }
+
+    /// Every owner that the store held at the beginning was put here, too.
+    pub fn complete(&mut self) {
+        self.complete = !self.lossy;
     }
 
     /// The owner of an external id, if it is remembered.
@@ -170,7 +182,7 @@ impl Owners {
                 }
             }
         }
-        self.complete = false;
+        (self.complete, self.lossy) = (false, true);
         if !shard.buckets.is_empty() {
             let bucket = shard.places(print.low)[(print.high & 1) as usize];
             shard.buckets[bucket][PLACES - 1] = entry;
