@@ -426,3 +426,49 @@ def test_a_clickstream_gives_the_same_steps_and_is_hardly_left_to_python() -> No
     slices: list[list[bytes | None]] = [list(lines[start : start + 250]) for start in range(0, 4_000, 250)]
     assert assert_same(TOPOLOGIES[0], slices, cores=(COMPILED,)) < 60
     assert_same(TOPOLOGIES[0], slices, cores=(TINY, NOTHING, LEFT))
+
+
+PIECES = [
+    b'"',
+    b"\\",
+    b"\\u00e9",
+    b"\\ud83d\\ude00",
+    b"{",
+    b"}",
+    b"[",
+    b",",
+    b":",
+    b"1e5",
+    b"-0",
+    b"0.10",
+    b"null",
+    b"\xff",
+    b" ",
+]
+FIELDS = [b'"userId":null,', b'"traits":{"email":7},', b'"groupId":"g",', b'"context":{"page":{"a":1.50},"ip":"1"},']
+
+
+def damaged(line: bytes, chance: random.Random) -> bytes:
+    """A record with a few bytes gone, put in, or changed."""
+    raw = bytearray(line)
+    for _ in range(chance.randrange(3)):
+        at = chance.randrange(len(raw) + 1)
+        match chance.randrange(4):
+            case 0:
+                del raw[at : at + chance.randrange(1, 4)]
+            case 1:
+                raw[at:at] = chance.choice(PIECES)
+            case 2:
+                raw[at : at + 1] = bytes([chance.randrange(256)])
+            case _:
+                after = raw.find(b",", at) + 1
+                raw[after:after] = chance.choice(FIELDS)
+    return bytes(raw)
+
+
+@needs_compiled
+@pytest.mark.parametrize("number", range(len(TOPOLOGIES)))
+def test_a_damaged_clickstream_gives_the_same_steps(number: int) -> None:
+    chance = random.Random(number)
+    lines = [damaged(line, chance) for line in People(number, 40).lines(2_000)]
+    assert_same(TOPOLOGIES[number], [list(lines[start : start + 200]) for start in range(0, 2_000, 200)])
