@@ -301,6 +301,8 @@ def _trim_before_commit(patch: Patch) -> None:
 
 
 def _redirect_forgotten(patch: Patch) -> None:
+    # The compiled walk writes redirects itself: the mutation is one of the walk in Python.
+    patch.setattr(IdentityStage.__init__, "__defaults__", (None, ""))
     apply = GraphDraft.apply
 
     def without(self: GraphDraft, outcome: Any) -> None:
