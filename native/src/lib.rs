@@ -2,8 +2,8 @@
 //! or is left to them (docs/adr/0015).
 
 mod digest;
-mod profiles;
 mod identity;
+mod profiles;
 pub mod text;
 pub mod value;
 
@@ -17,6 +17,5 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("INTERFACE", INTERFACE)?;
     module.add_class::<profiles::ProfileCore>()?;
     module.add_class::<digest::Chains>()?;
-    Ok(())
     identity::register(module)
 }
