@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import OrderedDict
@@ -17,7 +16,9 @@ from aiokafka.structs import TopicPartition
 from cdp_stream.errors import Fenced
 from cdp_stream.model.time import Instant
 from cdp_stream.store.rocks import RocksStore
+from cdp_stream.stream.batches import WrittenBy, after, record_batch
 from cdp_stream.stream.log import Acknowledged, BatchRecord, World
+from cdp_stream.stream.producing import Producing
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topic_ids import TopicInfo, describe_topics
 from cdp_stream.stream.topics import MESSAGE_BYTES_MAX
@@ -86,6 +87,7 @@ class KafkaLog:
     def __init__(self, options: dict[str, Any]) -> None:
         """`options`: what every client of the broker is given (`Settings.aiokafka_options`)."""
         self._options = options
+        self._producing = Producing(options)
 
     def consumer(self, **more: Any) -> AIOKafkaConsumer:
         """A consumer, not started yet."""
@@ -129,18 +131,9 @@ class KafkaLog:
             await producer.stop()
 
     async def writer(self, producer_id: int, epoch: int) -> KafkaWriter:
-        """A started, idempotent producer with this id and epoch."""
-        producer = AIOKafkaProducer(
-            **self._options,
-            acks="all",
-            enable_idempotence=True,
-            max_batch_size=MESSAGE_BYTES_MAX,
-            max_request_size=MESSAGE_BYTES_MAX * 2,
-            linger_ms=0,
-        )
-        producer._txn_manager.set_pid_and_epoch(producer_id, epoch)  # noqa: SLF001 - a contract test watches it
-        await producer.start()
-        return KafkaWriter(producer)
+        """A started, idempotent writer with this id and epoch."""
+        await self._producing.join()
+        return KafkaWriter(self._producing, producer_id, epoch)
 
     async def describe(self, topics: Sequence[str]) -> Mapping[str, TopicInfo]:
         """Those of the topics that exist."""
@@ -158,24 +151,23 @@ class KafkaLog:
 
 
 class KafkaWriter:
-    """`log.BatchWriter`: builds record batches and hands them to the producer of one claim."""
+    """`log.BatchWriter`: builds the record batches of one claim and numbers them, partition by partition."""
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
-        self._producer = producer
+    def __init__(self, producing: Producing, producer_id: int, epoch: int) -> None:
+        self._producing = producing
+        self._producer_id = producer_id
+        self._epoch = epoch
+        self._sequences: dict[TopicPartition, int] = {}
 
     async def submit(self, where: TopicPartition, records: Sequence[BatchRecord]) -> Awaitable[Acknowledged]:
         """Put one record batch in line."""
-        batch = self._producer.create_batch()
-        for key, value, src in records:
-            headers = [] if src is None else [("src", src.encode())]
-            taken = batch.append(timestamp=None, key=key, value=value, headers=headers)
-            assert taken is not None, f"{where.topic}: {len(records)} records do not fit one record batch"
-        acknowledged: Awaitable[Acknowledged] = await self._producer.send_batch(
-            batch, where.topic, partition=where.partition
-        )
-        return acknowledged
+        sequence = self._sequences.get(where, 0)
+        by = WrittenBy(self._producer_id, self._epoch, sequence)
+        raw = record_batch(list(records), MESSAGE_BYTES_MAX, wall_clock_ms(), by)
+        assert raw is not None, f"{where.topic}: {len(records)} records do not fit one record batch"
+        self._sequences[where] = after(sequence, len(records))
+        return self._producing.put(where, raw, self)
 
     async def stop(self) -> None:
-        """Stop the producer; what is still under way counts for nothing, so it is not waited for long."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._producer.stop(), _STOP_WITHIN_S)
+        """Send no more; what is still under way counts for nothing, so it is not waited for long."""
+        await self._producing.leave(self, _STOP_WITHIN_S)

@@ -7,9 +7,10 @@ leaves a state from which the same step is decided again, identically.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from itertools import repeat
 
 from aiokafka.structs import TopicPartition
 
@@ -59,59 +60,71 @@ class StepWriter:
     async def send(self, records: Sequence[OutputRecord], positions: Positions) -> list[int]:
         """Send and await all acknowledgements; enters the new positions. Returns each record's offset."""
         offsets = [-1] * len(records)
-        by_partition: dict[TopicPartition, list[int]] = {}
         with self.step():
-            for number, record in enumerate(records):
-                where = TopicPartition(self._names.of_role(record.topic), record.partition)
-                found = self._sent.pop((where, record.src), None) if self._sent else None
-                if found is None:
-                    by_partition.setdefault(where, []).append(number)
-                else:
-                    offsets[number] = found
             try:
-                async with asyncio.TaskGroup() as group:
-                    for where, numbers in by_partition.items():
-                        group.create_task(self._send_to(where, numbers, records, offsets, positions))
-            except* Exception as errors:  # noqa: BLE001 - any failed send ends the claim
-                first = errors.exceptions[0]
-                raise Fenced(f"a send failed, which ends the claim: {first!r}") from first
+                lines = [
+                    (where, numbers, await self._put_in_line(where, numbers, records))
+                    for where, numbers in self._unsent(records, offsets).items()
+                ]
+                for where, numbers, batches in lines:
+                    await self._acknowledged(where, numbers, batches, offsets, positions)
+            except Exception as error:
+                raise Fenced(f"a send failed, which ends the claim: {error!r}") from error
         return offsets
 
-    async def _send_to(
-        self,
-        where: TopicPartition,
-        numbers: Sequence[int],
-        records: Sequence[OutputRecord],
-        offsets: list[int],
-        positions: Positions,
-    ) -> None:
-        """One partition's records in order, in as few batches as their size allows."""
-        futures: list[tuple[list[int], Awaitable[Acknowledged]]] = []
+    def _unsent(self, records: Sequence[OutputRecord], offsets: list[int]) -> dict[TopicPartition, list[int]]:
+        """Which of the records the log does not hold yet, by partition; enters the offsets of the others."""
+        by_partition: dict[tuple[str, int], list[int]] = defaultdict(list)
+        for number, record in enumerate(records):
+            by_partition[record.topic, record.partition].append(number)
+        lines = {TopicPartition(self._names.of_role(role), at): numbers for (role, at), numbers in by_partition.items()}
+        if self._sent:
+            for where, numbers in list(lines.items()):
+                for number in numbers:
+                    offsets[number] = self._sent.pop((where, records[number].src), -1)
+                lines[where] = [number for number in numbers if offsets[number] < 0]
+        return {where: numbers for where, numbers in lines.items() if numbers}
+
+    async def _put_in_line(
+        self, where: TopicPartition, numbers: Sequence[int], records: Sequence[OutputRecord]
+    ) -> list[tuple[int, Awaitable[Acknowledged]]]:
+        """One partition's records in order, in as few batches as their size allows: how many each has, and its answer."""
+        batches: list[tuple[int, Awaitable[Acknowledged]]] = []
         batch: list[BatchRecord] = []
-        members: list[int] = []
         size = 0
         for number in numbers:
             record = records[number]
-            length = len(record.value) + len(record.key)
-            if members and size + length > _BATCH_BYTES_MAX:
-                futures.append((members, await self._writer.submit(where, batch)))
-                batch, members, size = [], [], 0
+            size += len(record.value) + len(record.key)
+            if batch and size > _BATCH_BYTES_MAX:
+                batches.append((len(batch), await self._writer.submit(where, batch)))
+                batch, size = [], len(record.value) + len(record.key)
             batch.append((record.key, record.value, record.src))
-            members.append(number)
-            size += length
-        futures.append((members, await self._writer.submit(where, batch)))
-        for members_of, future in futures:
-            base = (await future).offset
-            for place, number in enumerate(members_of):
+        batches.append((len(batch), await self._writer.submit(where, batch)))
+        return batches
+
+    async def _acknowledged(
+        self,
+        where: TopicPartition,
+        numbers: Sequence[int],
+        batches: Sequence[tuple[int, Awaitable[Acknowledged]]],
+        offsets: list[int],
+        positions: Positions,
+    ) -> None:
+        """Wait for the answers of one partition, and enter what they say."""
+        begun = 0
+        for count, answer in batches:
+            base = (await answer).offset
+            for place, number in enumerate(numbers[begun : begun + count]):
                 offsets[number] = base + place
+            begun += count
         # A position must not pass an output that a step yet to come will look for: a profile partition takes its two
         # inputs in any order, so what was sent before a crash may belong to a later step than this one.
-        ahead = [offset for (place, _), offset in self._sent.items() if place == where]
+        ahead = [offset for (place, _), offset in self._sent.items() if place == where] if self._sent else []
         positions.setdefault(where.topic, {})[where.partition] = min([offsets[numbers[-1]] + 1, *ahead])
 
     async def changelog(self, changes: Mapping[bytes, bytes | None]) -> int:
         """The step's state changes as one record batch, which the log takes whole or not at all. Returns the next offset."""
-        batch: list[BatchRecord] = [(key, value, None) for key, value in changes.items()]
+        batch: list[BatchRecord] = list(zip(changes.keys(), changes.values(), repeat(None)))
         with self.step():
             try:
                 taken = await (await self._writer.submit(self._changelog, batch))

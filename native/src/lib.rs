@@ -4,6 +4,7 @@
 mod digest;
 mod identity;
 mod profiles;
+pub mod kafka;
 pub mod text;
 pub mod value;
 
@@ -18,4 +19,5 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<profiles::ProfileCore>()?;
     module.add_class::<digest::Chains>()?;
     identity::register(module)
+    kafka::register(module)
 }

@@ -1,0 +1,214 @@
+"""Record batches on their way to the broker: one connection for all claims of a process.
+
+A claim has a producer id, an epoch and sequence numbers of its own, and they stand in its batches; whose connection brings
+them is all the same to the broker. So what the owners of several partitions send at one time goes into one request, which
+costs both sides as much as one for each of them would (docs/adr/0017-one-connection.md).
+
+Batches of one partition go one at a time and in order. One that the broker did not answer, or would take later, goes
+again as it is: with its sequence number it stands in the log once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiokafka import errors
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.structs import TopicPartition
+
+_REQUESTS_AT_ONCE: Final = 1
+"""Under way to one node. While one is, what comes meanwhile gathers for the next."""
+_REQUEST_BYTES: Final = 32 * 1024 * 1024
+_AGAIN_AFTER_S: Final = 0.1
+_ACKS_ALL: Final = -1
+_BROKER_WAITS_MS: Final = 30_000
+_NOBODY: Final = (None, -1)
+log = logging.getLogger("cdp_stream.producing")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the log says of a batch that it has taken: the offset of the batch's first record."""
+
+    offset: int
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    where: TopicPartition
+    raw: bytes
+    sender: object
+    answer: asyncio.Future[Taken] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Producing:
+    """Sends the batches of all who joined; connected as long as there is one."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        """`options`: what every client of the broker is given."""
+        self._options = options
+        self._joined = 0
+        self._client: AIOKafkaClient | None = None
+        self._starting = asyncio.Lock()
+        self._lines: dict[TopicPartition, deque[_Batch]] = {}
+        self._busy: dict[TopicPartition, _Batch] = {}
+        self._requests: dict[int, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._turn_is_near = False
+        self._looks_for_leaders = False
+
+    async def join(self) -> None:
+        """Connect, if nobody has yet."""
+        async with self._starting:
+            if self._client is None:
+                client = AIOKafkaClient(**self._options)
+                try:
+                    await client.bootstrap()
+                except BaseException:
+                    await client.close()
+                    raise
+                self._client = client
+            self._joined += 1
+
+    async def leave(self, sender: object, within_s: float) -> None:
+        """No more of this sender: what is in line is dropped, what is under way is waited for, though not for long."""
+        for where, line in list(self._lines.items()):
+            self._lines[where] = deque(batch for batch in line if batch.sender is not sender)
+        under_way = [batch.answer for batch in self._busy.values() if batch.sender is sender]
+        if under_way:
+            await asyncio.wait(under_way, timeout=within_s)
+        for answer in under_way:
+            answer.cancel()
+        async with self._starting:
+            self._joined -= 1
+            if not self._joined and self._client is not None:
+                client, self._client = self._client, None
+                tasks = list(self._tasks)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                self._lines.clear()
+                self._busy.clear()
+                self._requests.clear()
+                await client.close()
+
+    def put(self, where: TopicPartition, raw: bytes, sender: object) -> Awaitable[Taken]:
+        """Put a finished batch in line; await the result for the log's answer."""
+        batch = _Batch(where, raw, sender)
+        self._lines.setdefault(where, deque()).append(batch)
+        self._soon()
+        return batch.answer
+
+    def _soon(self) -> None:
+        """Whatever is put in line in the same turn of the loop goes together."""
+        if not self._turn_is_near:
+            self._turn_is_near = True
+            asyncio.get_running_loop().call_soon(self._send_what_may_go)
+
+    def _send_what_may_go(self) -> None:
+        self._turn_is_near = False
+        client = self._client
+        if client is None:
+            return
+        leaderless = []
+        by_node: dict[int, list[_Batch]] = {}
+        sizes: dict[int, int] = {}
+        for where in [where for where in self._lines if where not in self._busy]:
+            line = self._lines[where]
+            # Nobody waits any more for what was given up.
+            while line and line[0].answer.done():
+                line.popleft()
+            if not line:
+                del self._lines[where]
+                continue
+            node = client.cluster.leader_for_partition(where)
+            if node in _NOBODY:
+                leaderless.append(where)
+                continue
+            size = sizes.get(node, 0) + len(line[0].raw)
+            if self._requests.get(node, 0) < _REQUESTS_AT_ONCE and (size < _REQUEST_BYTES or node not in by_node):
+                sizes[node] = size
+                self._busy[where] = line.popleft()
+                by_node.setdefault(node, []).append(self._busy[where])
+        for node, batches in by_node.items():
+            self._requests[node] = self._requests.get(node, 0) + 1
+            self._begin(self._request(client, node, batches))
+        if leaderless and not self._looks_for_leaders:
+            self._looks_for_leaders = True
+            self._begin(self._look_for_leaders(client, leaderless))
+
+    def _begin(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _look_for_leaders(self, client: AIOKafkaClient, leaderless: list[TopicPartition]) -> None:
+        try:
+            for where in leaderless:
+                client.add_topic(where.topic)
+            with contextlib.suppress(KafkaError):
+                await client.force_metadata_update()
+            if any(client.cluster.leader_for_partition(where) in _NOBODY for where in leaderless):
+                await asyncio.sleep(_AGAIN_AFTER_S)
+        finally:
+            self._looks_for_leaders = False
+        self._soon()
+
+    async def _request(self, client: AIOKafkaClient, node: int, batches: list[_Batch]) -> None:
+        topics: dict[str, list[tuple[int, bytes]]] = {}
+        for batch in batches:
+            topics.setdefault(batch.where.topic, []).append((batch.where.partition, batch.raw))
+        request = ProduceRequest(None, _ACKS_ALL, _BROKER_WAITS_MS, list(topics.items()))
+        said: dict[TopicPartition, Taken | Exception] = {}
+        try:
+            response = await client.send(node, request)
+            for topic, partitions in response.topics:
+                for partition, code, offset, *_ in partitions:
+                    said[TopicPartition(topic, partition)] = _error_of(code) if code else Taken(offset)
+        except Exception as error:  # noqa: BLE001 - what may not be tried again ends the claims
+            said = dict.fromkeys((batch.where for batch in batches), error)
+        finally:
+            self._requests[node] -= 1
+        again = [batch for batch in batches if not self._settled(batch, said.get(batch.where))]
+        self._soon()
+        if again:
+            await self._again(client, again)
+
+    def _settled(self, batch: _Batch, said: Taken | Exception | None) -> bool:
+        """Tell whoever waits for a batch what became of it; False if it has to go again."""
+        if not isinstance(said, Taken) and getattr(said, "retriable", said is None):
+            log.warning("%s/%d: sending again: %r", *batch.where, said)
+            return False
+        del self._busy[batch.where]
+        if batch.answer.done():
+            return True
+        if isinstance(said, Taken):
+            batch.answer.set_result(said)
+        elif said is not None:
+            batch.answer.set_exception(said)
+            # Whoever waits for several batches hears of the first that failed, and that is enough.
+            batch.answer.exception()
+        return True
+
+    async def _again(self, client: AIOKafkaClient, batches: list[_Batch]) -> None:
+        """Put batches back at the heads of their lines after a while, and ask who leads their partitions now."""
+        await asyncio.sleep(_AGAIN_AFTER_S)
+        with contextlib.suppress(KafkaError):
+            await client.force_metadata_update()
+        for batch in batches:
+            del self._busy[batch.where]
+            self._lines.setdefault(batch.where, deque()).appendleft(batch)
+        self._soon()
+
+
+def _error_of(code: int) -> Exception:
+    kind: type[Exception] = errors.for_code(code)
+    return ProducerFenced() if kind is errors.InvalidProducerEpoch else kind()
