@@ -20,7 +20,7 @@ from aiokafka.structs import TopicPartition
 from workload import PARTITIONS, SENT_AT, drop, produce, typical
 
 from cdp_stream.stream.broker import find_broker
-from cdp_stream.stream.kafka_log import plain_consumer
+from cdp_stream.stream.consumers import plain_consumer
 
 STEP = 2_000
 

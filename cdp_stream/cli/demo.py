@@ -33,7 +33,7 @@ from cdp_stream.model.time import Instant, format_instant, parse_instant
 from cdp_stream.pipeline import CompiledTopology
 from cdp_stream.stages.records import AUDIENCE_CHANGES, DEAD_LETTERS, DESTINATION_PREFIX, LEDGER, TRAIT_CHANGES
 from cdp_stream.stream.broker import find_broker
-from cdp_stream.stream.kafka_log import plain_consumer
+from cdp_stream.stream.consumers import plain_consumer
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import TopicNames
 

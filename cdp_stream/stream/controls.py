@@ -21,9 +21,10 @@ from cdp_stream.stages.entries import AcceptLoss, Control, ResyncEntry, SourceRe
 from cdp_stream.stages.orders import apply_control
 from cdp_stream.stages.records import LEDGER, partition_of
 from cdp_stream.stream.catch_up import read_to_end
+from cdp_stream.stream.consumers import plain_consumer
 from cdp_stream.stream.groups import members_of
 from cdp_stream.stream.in_force import InForce
-from cdp_stream.stream.kafka_log import plain_consumer, wall_clock_ms
+from cdp_stream.stream.kafka_log import wall_clock_ms
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import MESSAGE_BYTES_MAX, TopicNames
 

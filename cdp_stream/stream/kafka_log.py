@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from cdp_stream.errors import Fenced
 from cdp_stream.model.time import Instant
 from cdp_stream.store.rocks import RocksStore
 from cdp_stream.stream.batches import WrittenBy, after, record_batch
+from cdp_stream.stream.consumers import plain_consumer
 from cdp_stream.stream.log import Acknowledged, BatchRecord, World
 from cdp_stream.stream.producing import Producing
 from cdp_stream.stream.settings import Settings
@@ -24,9 +24,6 @@ from cdp_stream.stream.topic_ids import TopicInfo, describe_topics
 from cdp_stream.stream.topics import MESSAGE_BYTES_MAX
 
 _TRANSACTION_TIMEOUT_MS = 10_000
-_FETCH_BYTES = 4 * 1024 * 1024
-"""How much one answer of the broker holds; a record batch that is larger comes alone. Answers of tens of megabytes cost
-more in copying and fresh memory than they save in requests."""
 _POLL_S = 0.002
 _STOP_WITHIN_S = 3.0
 _WAITS_S = 5.0
@@ -42,43 +39,6 @@ def wall_clock_ms() -> Instant:
 def kafka_world(settings: Settings) -> World:
     """Kafka, RocksDB and the machine's clock."""
     return World(KafkaLog(settings.aiokafka_options()), RocksStore, wall_clock_ms)
-
-
-def plain_consumer(options: dict[str, Any], *, bare: bool = False, **more: Any) -> AIOKafkaConsumer:
-    """A consumer outside any group, reading from where it is told. `bare`: its records do not say where they stand."""
-    settings: dict[str, Any] = {
-        "enable_auto_commit": False,
-        "auto_offset_reset": "earliest",
-        "max_partition_fetch_bytes": _FETCH_BYTES // 8,
-        "fetch_max_bytes": _FETCH_BYTES,
-        **more,
-    }
-    return (BareConsumer if bare else AIOKafkaConsumer)(**options, **settings)
-
-
-class _AsParsed(OrderedDict[TopicPartition, Any]):
-    """What a consumer has fetched; its records are given out as the parser makes them."""
-
-    def __setitem__(self, where: TopicPartition, fetched: Any) -> None:
-        records = getattr(fetched, "_partition_records", None)
-        if records is not None:
-            records._consumer_record = _as_parsed  # noqa: SLF001 - a contract test watches it
-        super().__setitem__(where, fetched)
-
-
-def _as_parsed(_where: TopicPartition, record: Any) -> Any:
-    return record
-
-
-class BareConsumer(AIOKafkaConsumer):  # type: ignore[misc]
-    """A consumer whose records know their offset, timestamp, key, value and headers, and no more: a third of the cost
-    of a record lies in writing its topic, its partition and sizes beside it.
-    """
-
-    async def start(self) -> None:
-        """Connect."""
-        await super().start()
-        self._fetcher._records = _AsParsed(self._fetcher._records)  # noqa: SLF001 - a contract test watches it
 
 
 class KafkaLog:

@@ -128,7 +128,8 @@ class Log(Protocol):
 
     def consumer(self, **more: Any) -> Consumer:
         """A consumer, not started yet. `more`: aiokafka's `group_id`, `isolation_level`, `auto_offset_reset` and
-        `max_partition_fetch_bytes`; and `bare`: its records need not know their topic and partition, which costs less.
+        `max_partition_fetch_bytes`; `bare`: its records need not know their topic and partition, which costs less; and
+        `packed`: they may come as runs (`source_buffer.Packed`), which costs least.
         """
 
     async def mark(self, transactional_id: str, outputs: Sequence[TopicPartition]) -> tuple[int, int]:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from cdp_stream.errors import LogContradiction
 from cdp_stream.model.event import RawRecord
-from cdp_stream.model.ids import SourceRef
-from cdp_stream.stages.entries import SourceSlice, records_crc
+from cdp_stream.stages.entries import SourceSlice
 from cdp_stream.stream.log import Consumer, Log, ReadRecord
+from cdp_stream.stream.source_buffer import SourceBuffer, raw_record
 
 _FETCH_MS = 1_000
 _RETRIES = 30
 _BUFFER_SLICES = 4
-_source_ref = partial(tuple.__new__, SourceRef)
-"""What the class's own constructor does, at half its cost."""
 
 
 @dataclass(slots=True)
@@ -42,7 +38,7 @@ class SourceReader:
         self._topics = {topic.topic: topic for topic in topics}
         self._step_events = step_events
         self._step_bytes = step_bytes
-        self._buffers: dict[TopicPartition, deque[ReadRecord]] = {}
+        self._buffers: dict[TopicPartition, SourceBuffer] = {}
         self._starts: dict[TopicPartition, int] = {}
         self._cut: dict[tuple[str, int, int], list[RawRecord]] = {}
         self._consumer: Consumer
@@ -52,7 +48,7 @@ class SourceReader:
         """Begin at these positions; partitions not named begin at their earliest record."""
         # No reset: records that retention removes before they are read must stop the worker, not be passed over.
         self._consumer = self._log.consumer(
-            group_id=self._group, isolation_level="read_committed", auto_offset_reset="none", bare=True
+            group_id=self._group, isolation_level="read_committed", auto_offset_reset="none", packed=True
         )
         await self._consumer.start()
         every = [
@@ -66,17 +62,18 @@ class SourceReader:
                 raise _removed(where, start, earliest[where])
             self._consumer.seek(where, start)
             self._starts[where] = start
-            self._buffers[where] = deque()
+            topic = self._topics[where.topic]
+            self._buffers[where] = SourceBuffer(where, topic.topic_id, identity=topic.identity)
 
     async def fill(self, timeout_ms: int) -> bool:
         """Fetch more, at most until the buffers hold some slices. True if there is something to cut."""
-        held = sum(len(buffer) for buffer in self._buffers.values())
+        held = sum(map(len, self._buffers.values()))
         if held < self._step_events * _BUFFER_SLICES:
             wait = 0 if held else timeout_ms
             batches = await _getmany(self._consumer, timeout_ms=wait, max_records=self._step_events)
             for where, records in batches.items():
                 self._buffers[where].extend(records)
-                held += len(records)
+            held = sum(map(len, self._buffers.values()))
         return held > 0
 
     def cut(self) -> tuple[SourceSlice, ...]:
@@ -88,21 +85,16 @@ class SourceReader:
             buffer = self._buffers[where]
             if not buffer or left <= 0 or room <= 0:
                 continue
-            topic = self._topics[where.topic]
             share = max(1, left // max(1, filled))
             filled -= 1
-            taken: list[RawRecord] = []
-            while buffer and len(taken) < share and room > 0:
-                record = _raw(where, topic.topic_id, buffer.popleft(), topic.identity)
-                room -= len(record.value or b"")
-                taken.append(record)
+            taken, room, crc = buffer.take(share, room)
             left -= len(taken)
-            part = self._part(where, taken)
+            part = self._part(where, taken, crc)
             self._cut[part.topic, part.partition, part.start] = taken
             parts.append(part)
         return tuple(parts)
 
-    def _part(self, where: TopicPartition, taken: list[RawRecord]) -> SourceSlice:
+    def _part(self, where: TopicPartition, taken: list[RawRecord], crc: int) -> SourceSlice:
         # From where the last slice of this partition ended: markers and aborted records leave gaps before the first.
         start = self._starts[where]
         self._starts[where] = taken[-1].source.offset + 1
@@ -113,7 +105,7 @@ class SourceReader:
             start,
             taken[-1].source.offset + 1,
             len(taken),
-            records_crc(taken),
+            crc,
             self._topics[where.topic].identity,
         )
 
@@ -138,7 +130,9 @@ class SourceReader:
             batches = await _getmany(consumer, timeout_ms=_FETCH_MS, max_records=part.count - len(taken))
             found = batches.get(where, [])
             taken.extend(
-                _raw(where, part.topic_id, record, part.identity) for record in found if record.offset < part.end
+                raw_record(where, part.topic_id, record, identity=part.identity)
+                for record in found
+                if record.offset < part.end
             )
             if len(taken) >= part.count or await consumer.position(where) >= part.end:
                 break
@@ -200,8 +194,3 @@ def _removed(where: TopicPartition, start: int, earliest: int) -> LogContradicti
         f"{where.topic}/{where.partition}: retention removed records {start} to {earliest - 1} before they were read; "
         "`cdp-stream accept-loss` goes on without them"
     )
-
-
-def _raw(where: TopicPartition, topic_id: str, record: ReadRecord, identity: bool) -> RawRecord:
-    place = _source_ref((where.topic, topic_id, where.partition, record.offset))
-    return RawRecord(place, record.timestamp, record.key, record.value, identity)

@@ -22,7 +22,7 @@ from cdp_stream.cli.topology import load_compiled
 from cdp_stream.errors import BrokerUnavailable
 from cdp_stream.stages.entries import Slice, decode_entry
 from cdp_stream.stream.catch_up import read_to_end
-from cdp_stream.stream.kafka_log import plain_consumer
+from cdp_stream.stream.consumers import plain_consumer
 from cdp_stream.stream.recompute import running_digest
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import TopicNames

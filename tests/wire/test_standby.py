@@ -13,7 +13,7 @@ from aiokafka.structs import TopicPartition
 from space import Space
 
 from cdp_stream.stream.broker import Broker
-from cdp_stream.stream.kafka_log import plain_consumer
+from cdp_stream.stream.consumers import plain_consumer
 from cdp_stream.stream.local_kafka import free_port
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import TopicNames

@@ -25,7 +25,7 @@ from aiokafka.structs import TopicPartition
 
 from cdp_stream.stream.broker import Broker
 from cdp_stream.stream.catch_up import read_to_end
-from cdp_stream.stream.kafka_log import plain_consumer
+from cdp_stream.stream.consumers import plain_consumer
 from cdp_stream.stream.local_kafka import free_port
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.webhook_delivery import signature

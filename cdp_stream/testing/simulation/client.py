@@ -63,6 +63,7 @@ class SimulatedLog:
         """A consumer of this process."""
         more.pop("auto_offset_reset", None)  # nothing is trimmed here that a consumer could fall behind
         more.pop("bare", None)
+        more.pop("packed", None)
         more.pop("max_partition_fetch_bytes", None)
         return SimulatedConsumer(self, **more)
 

@@ -9,7 +9,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
-from cdp_stream.stream.kafka_log import _AsParsed
+from cdp_stream.stream.consumers import _AsParsed
 
 WHERE = TopicPartition("events", 3)
 

@@ -1,0 +1,136 @@
+"""Consumers outside any group, as the port in `log.py` describes them; what they fetch is made into as little as will do."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.structs import TopicPartition
+
+from cdp_stream.stages.native import NATIVE
+
+_FETCH_BYTES = 4 * 1024 * 1024
+"""How much one answer of the broker holds; a record batch that is larger comes alone. Answers of tens of megabytes cost
+more in copying and fresh memory than they save in requests."""
+
+
+def plain_consumer(
+    options: dict[str, Any], *, bare: bool = False, packed: bool = False, **more: Any
+) -> AIOKafkaConsumer:
+    """A consumer outside any group, reading from where it is told.
+
+    `bare`: its records do not say where they stand. `packed`: they come as runs, of which `source_buffer` makes records;
+    without the compiled core, and where it leaves an answer to the client, they are bare ones.
+    """
+    settings: dict[str, Any] = {
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "max_partition_fetch_bytes": _FETCH_BYTES // 8,
+        "fetch_max_bytes": _FETCH_BYTES,
+        **more,
+    }
+    if packed and NATIVE is not None:
+        return PackedConsumer(**options, **settings)
+    return (BareConsumer if bare or packed else AIOKafkaConsumer)(**options, **settings)
+
+
+class _AsParsed(OrderedDict[TopicPartition, Any]):
+    """What a consumer has fetched; its records are given out as the parser makes them."""
+
+    def __setitem__(self, where: TopicPartition, fetched: Any) -> None:
+        records = getattr(fetched, "_partition_records", None)
+        if records is not None:
+            records._consumer_record = _as_parsed  # noqa: SLF001 - a contract test watches it
+        super().__setitem__(where, fetched)
+
+
+def _as_parsed(_where: TopicPartition, record: Any) -> Any:
+    return record
+
+
+class BareConsumer(AIOKafkaConsumer):  # type: ignore[misc]
+    """A consumer whose records know their offset, timestamp, key, value and headers, and no more: a third of the cost
+    of a record lies in writing its topic, its partition and sizes beside it.
+    """
+
+    async def start(self) -> None:
+        """Connect."""
+        await super().start()
+        self._fetcher._records = _AsParsed(self._fetcher._records)  # noqa: SLF001 - a contract test watches it
+
+
+class PackedConsumer(AIOKafkaConsumer):  # type: ignore[misc]
+    """A consumer that gives out each answer of the broker whole, parsed by the compiled core."""
+
+    async def start(self) -> None:
+        """Connect."""
+        held = _AsPacked()
+        ask = self._client.send
+
+        async def send(node_id: int, request: Any, **more: Any) -> Any:
+            response = await ask(node_id, request, **more)
+            if isinstance(request, FetchRequest):
+                held.answered(response)
+            return response
+
+        self._client.send = send
+        await super().start()
+        held.update(self._fetcher._records)  # noqa: SLF001 - a contract test watches it
+        self._fetcher._records = held  # noqa: SLF001
+
+
+class _AsPacked(OrderedDict[TopicPartition, Any]):
+    """What a consumer has fetched; the bytes of an answer are taken from it, and not from what the client makes of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._raw: dict[TopicPartition, bytes] = {}
+
+    def answered(self, response: Any) -> None:
+        """The client has this answer, and takes it in before anything else."""
+        self._raw = {
+            TopicPartition(topic, partition): raw
+            for topic, partitions in response.topics
+            for partition, *_, raw in partitions
+        }
+
+    def __setitem__(self, where: TopicPartition, fetched: Any) -> None:
+        records = getattr(fetched, "_partition_records", None)
+        if records is not None:
+            run = _run_of(self._raw.pop(where), records)
+            if run is None:
+                records._consumer_record = _as_parsed  # noqa: SLF001
+            else:
+                fetched._partition_records = run  # noqa: SLF001
+        super().__setitem__(where, fetched)
+
+
+def _run_of(raw: bytes, records: PartitionRecords) -> _Run | None:
+    assert NATIVE is not None, "there is no such consumer without it"
+    committed = records._isolation_level == READ_COMMITTED  # noqa: SLF001
+    start = records.next_fetch_offset
+    try:
+        run = NATIVE.fetched_records(raw, start, records._aborted_transactions if committed else None)  # noqa: SLF001
+    except ValueError:
+        # The client finds the same, and says so in its own way.
+        return None
+    return None if run is None else _Run(run, start)
+
+
+class _Run:
+    """The records of an answer as the client sees them: a single one, behind which the next fetch begins."""
+
+    def __init__(self, run: Any, start: int) -> None:
+        self._run = run
+        self.next_fetch_offset = start
+
+    def __iter__(self) -> Iterator[Any]:
+        run, self._run = self._run, None
+        if run is not None:
+            self.next_fetch_offset = run.next_offset
+            if len(run):
+                yield run
