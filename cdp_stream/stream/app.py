@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import faust
+from faust.tables.manager import TableManager
 
 from cdp_stream.stream.assignor import Holding, assignor_for
 from cdp_stream.stream.consumer import EagerConsumer
@@ -14,6 +15,15 @@ from cdp_stream.stream.membership import group_membership
 from cdp_stream.stream.owners import Owners, PartitionOwner
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import MESSAGE_BYTES_MAX
+
+
+class NoTables(TableManager):
+    """Faust's own, which gives an app a second to declare its tables before it subscribes to anything. Ours has none."""
+
+    async def on_start(self) -> None:
+        """Begin at once."""
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class _App(faust.App):
@@ -70,7 +80,8 @@ def build_app(
         consumer_max_fetch_size=MESSAGE_BYTES_MAX,
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.session_timeout_s / 4,
-        broker_commit_every=100,
+        # Only for display: where a partition stands is in its state.
+        broker_commit_every=10_000,
         broker_commit_interval=2.0,
         stream_wait_empty=False,
         web_enabled=False,
@@ -79,6 +90,7 @@ def build_app(
         PartitionAssignor=assignor_for(holding),
         # Not that there were tables: only then does Faust take the assignor that it is given.
         table_standby_replicas=1,
+        TableManager=NoTables,
         datadir=str(Path(settings.data_dir) / "faust"),
     )
     app.fail = fail

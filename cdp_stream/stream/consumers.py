@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -35,7 +35,32 @@ def plain_consumer(
     }
     if packed and NATIVE is not None:
         return PackedConsumer(**options, **settings)
-    return (BareConsumer if bare or packed else AIOKafkaConsumer)(**options, **settings)
+    return (BareConsumer if bare or packed else PlainConsumer)(**options, **settings)
+
+
+class PlainConsumer(AIOKafkaConsumer):  # type: ignore[misc]
+    """The client's own, which asks for the leaders of partitions before it asks them; as it comes, it asks nobody first, and
+    tries again after a tenth of a second. A start has a dozen consumers.
+    """
+
+    async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The earliest offsets that the log still has."""
+        await self._find_leaders(partitions)
+        offsets: dict[TopicPartition, int] = await super().beginning_offsets(partitions)
+        return offsets
+
+    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The ends of the partitions as they are now."""
+        await self._find_leaders(partitions)
+        offsets: dict[TopicPartition, int] = await super().end_offsets(partitions)
+        return offsets
+
+    async def _find_leaders(self, partitions: Sequence[TopicPartition]) -> None:
+        known = self._client.cluster.partitions_for_topic
+        for topic in sorted({where.topic for where in partitions if known(where.topic) is None}):
+            self._client.add_topic(topic)
+        if any(known(where.topic) is None for where in partitions):
+            await self._client.force_metadata_update()
 
 
 class _AsParsed(OrderedDict[TopicPartition, Any]):
@@ -52,7 +77,7 @@ def _as_parsed(_where: TopicPartition, record: Any) -> Any:
     return record
 
 
-class BareConsumer(AIOKafkaConsumer):  # type: ignore[misc]
+class BareConsumer(PlainConsumer):
     """A consumer whose records know their offset, timestamp, key, value and headers, and no more: a third of the cost
     of a record lies in writing its topic, its partition and sizes beside it.
     """
@@ -63,7 +88,7 @@ class BareConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         self._fetcher._records = _AsParsed(self._fetcher._records)  # noqa: SLF001 - a contract test watches it
 
 
-class PackedConsumer(AIOKafkaConsumer):  # type: ignore[misc]
+class PackedConsumer(PlainConsumer):
     """A consumer that gives out each answer of the broker whole, parsed by the compiled core."""
 
     async def start(self) -> None:
