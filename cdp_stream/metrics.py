@@ -5,7 +5,6 @@ The core neither logs nor counts: it hands over a tally with each step, and this
 
 from __future__ import annotations
 
-from collections import Counter as Tally
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +16,7 @@ from cdp_stream.stages.identity import IdentityStep
 from cdp_stream.stages.profile_shapes import ProfileStep
 
 _SECONDS: Final = (0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+_Tell = Callable[[float], None]
 _SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 700, 1000, 2000)
 
 
@@ -183,42 +183,52 @@ class IdentityMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._acked_seconds = metrics["cdp_resolve_acked_seconds"]
+        self._stored_seconds = metrics["cdp_resolve_seconds"]
+        self._step_records = metrics["cdp_step_records"]
+        self._known: dict[tuple[str, ...], list[_Tell]] = {}
 
     def step(self, step: IdentityStep, records: int, acked_s: float, stored_s: float) -> None:
         """One step: its figures, and how long it took to be acknowledged and stored."""
-        metrics = self._metrics
         if records:
-            metrics["cdp_resolve_acked_seconds"].observe(acked_s)
-            metrics["cdp_resolve_seconds"].observe(stored_s)
-            metrics["cdp_step_records"].observe(records)
-        self._count(step.tally)
+            self._acked_seconds.observe(acked_s)
+            self._stored_seconds.observe(stored_s)
+            self._step_records.observe(records)
+        for what, count in step.tally.items():
+            told = self._known.get(what)
+            if told is None:
+                told = self._known[what] = self._counts(what)
+            for tell in told:
+                tell(count)
 
-    def _count(self, tally: Tally[tuple[str, ...]]) -> None:
+    def _counts(self, what: tuple[str, ...]) -> list[_Tell]:
+        """What a figure of a tally adds to."""
         metrics = self._metrics
-        for what, count in tally.items():
-            match what:
-                case ("event", type_):
-                    metrics["cdp_events_total"].labels(type_, "resolved").inc(count)
-                case ("duplicate", type_):
-                    metrics["cdp_events_total"].labels(type_, "duplicate").inc(count)
-                    metrics["cdp_duplicates_total"].inc(count)
-                case ("dead_letter", reason):
-                    metrics["cdp_dead_letters_total"].labels(reason).inc(count)
-                case ("decision", decision, violation):
-                    self._decision(decision, violation, count)
+        match what:
+            case ("event", type_):
+                return [metrics["cdp_events_total"].labels(type_, "resolved").inc]
+            case ("duplicate", type_):
+                return [metrics["cdp_events_total"].labels(type_, "duplicate").inc, metrics["cdp_duplicates_total"].inc]
+            case ("dead_letter", reason):
+                return [metrics["cdp_dead_letters_total"].labels(reason).inc]
+            case ("decision", decision, violation):
+                return self._decision(decision, violation)
+            case _:
+                return []
 
-    def _decision(self, decision: str, violation: str, count: int) -> None:
+    def _decision(self, decision: str, violation: str) -> list[_Tell]:
         metrics = self._metrics
-        metrics["cdp_decisions_total"].labels(decision).inc(count)
+        told: list[_Tell] = [metrics["cdp_decisions_total"].labels(decision).inc]
         if violation:
-            metrics["cdp_violations_total"].labels(violation).inc(count)
+            told.append(metrics["cdp_violations_total"].labels(violation).inc)
         match decision:
             case "profile_created":
-                metrics["cdp_profiles_created_total"].inc(count)
+                told.append(metrics["cdp_profiles_created_total"].inc)
             case "profiles_merged":
-                metrics["cdp_merges_total"].inc(count)
+                told.append(metrics["cdp_merges_total"].inc)
             case "identifier_demoted":
-                metrics["cdp_demotions_total"].inc(count)
+                told.append(metrics["cdp_demotions_total"].inc)
+        return told
 
     def end_to_end(self, clock_ms: int, records: Sequence[RawRecord]) -> None:
         """How long the first and the last record of a step took from being produced to being stored."""
@@ -242,27 +252,40 @@ class ProfileMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._step_seconds = metrics["cdp_profile_step_seconds"]
+        # Finding a metric by its labels costs several times what counting does, and each step counts a dozen.
+        self._known: dict[tuple[int, tuple[str, ...]], list[_Tell]] = {}
 
     def step(self, partition: int, step: ProfileStep, stored_s: float) -> None:
         """One step: its figures, and how long it took."""
-        metrics = self._metrics
-        metrics["cdp_profile_step_seconds"].observe(stored_s)
+        self._step_seconds.observe(stored_s)
         for what, count in step.tally.items():
-            match what:
-                case ("trait", class_):
-                    metrics["cdp_trait_changes_total"].labels(class_).inc(count)
-                case ("audience", key, change, cause):
-                    metrics["cdp_audience_transitions_total"].labels(key, change, cause).inc(count)
-                    size = metrics["cdp_audience_size"].labels(key, str(partition))
-                    size.inc(count if change == "entered" else -count)
-                case ("due",):
-                    metrics["cdp_due_times_total"].inc(count)
-                case ("backfill", of):
-                    metrics[f"cdp_backfill_{of}_total"].inc(count)
-                case ("limit", kind):
-                    metrics["cdp_state_limits_total"].labels(kind).inc(count)
-                case ("destination", name):
-                    metrics["cdp_destination_messages_total"].labels(name).inc(count)
+            told = self._known.get((partition, what))
+            if told is None:
+                told = self._known[partition, what] = self._counts(partition, what)
+            for tell in told:
+                tell(count)
+
+    def _counts(self, partition: int, what: tuple[str, ...]) -> list[_Tell]:
+        """What a figure of a tally adds to."""
+        metrics = self._metrics
+        told: list[_Tell] = []
+        match what:
+            case ("trait", class_):
+                told.append(metrics["cdp_trait_changes_total"].labels(class_).inc)
+            case ("audience", key, change, cause):
+                told.append(metrics["cdp_audience_transitions_total"].labels(key, change, cause).inc)
+                size = metrics["cdp_audience_size"].labels(key, str(partition))
+                told.append(size.inc if change == "entered" else size.dec)
+            case ("due",):
+                told.append(metrics["cdp_due_times_total"].inc)
+            case ("backfill", of):
+                told.append(metrics[f"cdp_backfill_{of}_total"].inc)
+            case ("limit", kind):
+                told.append(metrics["cdp_state_limits_total"].labels(kind).inc)
+            case ("destination", name):
+                told.append(metrics["cdp_destination_messages_total"].labels(name).inc)
+        return told
 
     def audience_sizes(self, partition: int, sizes: Mapping[str, int]) -> None:
         """Members by audience, counted from the state when a partition is taken over; steps since then are added."""
@@ -271,6 +294,7 @@ class ProfileMetrics:
 
     def gone(self, partition: int) -> None:
         """The partition is another worker's: what it holds is told there."""
+        self._known = {known: told for known, told in self._known.items() if known[0] != partition}
         for name in ("cdp_audience_size", "cdp_state_bytes", "cdp_parked_profiles", "cdp_stage_lag_messages"):
             self._metrics[name].remove_by_labels({"partition": str(partition)})
 

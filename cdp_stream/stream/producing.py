@@ -15,7 +15,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka import errors
@@ -26,6 +26,7 @@ from aiokafka.structs import TopicPartition
 
 _REQUESTS_AT_ONCE: Final = 1
 """Under way to one node. While one is, what comes meanwhile gathers for the next."""
+_TURNS: Final = 3
 _REQUEST_BYTES: Final = 32 * 1024 * 1024
 _AGAIN_AFTER_S: Final = 0.1
 _ACKS_ALL: Final = -1
@@ -46,7 +47,7 @@ class _Batch:
     where: TopicPartition
     raw: bytes
     sender: object
-    answer: asyncio.Future[Taken] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    answer: asyncio.Future[Taken]
 
 
 class Producing:
@@ -102,16 +103,25 @@ class Producing:
 
     def put(self, where: TopicPartition, raw: bytes, sender: object) -> Awaitable[Taken]:
         """Put a finished batch in line; await the result for the log's answer."""
-        batch = _Batch(where, raw, sender)
+        batch = _Batch(where, raw, sender, asyncio.get_running_loop().create_future())
         self._lines.setdefault(where, deque()).append(batch)
         self._soon()
         return batch.answer
 
     def _soon(self) -> None:
-        """Whatever is put in line in the same turn of the loop goes together."""
+        """Whatever is put in line within a few turns of the loop goes together: the changelog of one step and the outputs of
+        the next, which two tasks send that were woken by the same answer.
+        """
         if not self._turn_is_near:
             self._turn_is_near = True
-            asyncio.get_running_loop().call_soon(self._send_what_may_go)
+            self._after(_TURNS)
+
+    def _after(self, turns: int) -> None:
+        soon = asyncio.get_running_loop().call_soon
+        if turns:
+            soon(self._after, turns - 1)
+        else:
+            self._send_what_may_go()
 
     def _send_what_may_go(self) -> None:
         self._turn_is_near = False

@@ -132,13 +132,15 @@ class ProfileOwner:
             if self._missed and self._queue.empty():
                 self._missed = False
                 await self._do_present()
-            try:
-                async with asyncio.timeout(_SILENT_S):
-                    taken = [await self._queue.get()]
-            except TimeoutError:
-                # A clock is due much sooner, so it stands in the log and was not brought.
-                self._missed = True
-                continue
+            taken = []
+            if self._queue.empty():
+                try:
+                    async with asyncio.timeout(_SILENT_S):
+                        taken.append(await self._queue.get())
+                except TimeoutError:
+                    # A clock is due much sooner, so it stands in the log and was not brought.
+                    self._missed = True
+                    continue
             # What came while the step before was under way shares the next one.
             while not self._queue.empty():
                 taken.append(self._queue.get_nowait())

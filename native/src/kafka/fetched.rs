@@ -182,7 +182,7 @@ impl Fetched {
         self.run.next_offset
     }
 
-    /// Append up to `count` records to `into`, as long as their values leave room; what room is left, and `sum` going on
+    /// Append up to `count` records to `into`, as long as their values leave room; what room is left, and the checksum `total` going on
     /// over their keys and values.
     ///
     /// `source`: topic, its id, partition, identity, and the classes `RawRecord` and `SourceRef`.
@@ -192,14 +192,14 @@ impl Fetched {
         into: &Bound<'_, PyList>,
         count: usize,
         room: i64,
-        sum: u32,
+        total: u32,
         source: &Bound<'_, PyTuple>,
     ) -> PyResult<(i64, u32)> {
         let (topic, topic_id, partition) = (source.get_item(0)?, source.get_item(1)?, source.get_item(2)?);
         let (identity, record_class, ref_class) = (source.get_item(3)?, source.get_item(4)?, source.get_item(5)?);
         let new_tuple = py.get_type::<PyTuple>().getattr("__new__")?;
         let mut left = room;
-        let mut hasher = crc32fast::Hasher::new_with_initial(sum);
+        let mut hasher = crc32fast::Hasher::new_with_initial(total);
         let bytes = |range: &Option<Range<usize>>| range.clone().map(|range| &self.raw[range]);
         let mut taken = self.taken;
         for place in self.run.places[self.taken..].iter().take(count) {

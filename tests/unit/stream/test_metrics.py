@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from cdp_stream.metrics import Metrics, ProfileMetrics
+from cdp_stream.stages.profile_shapes import ProfileStep
 
 
 def sizes(metrics: Metrics) -> dict[tuple[str, str], float]:
@@ -22,6 +23,18 @@ def test_sizes_of_a_partition_that_went_are_told_no_more() -> None:
     assert sizes(metrics) == {("buyers", "0"): 3}
     told.audience_sizes(1, Counter(buyers=5))
     assert sizes(metrics) == {("buyers", "0"): 3, ("buyers", "1"): 5}
+
+
+def test_a_step_counts_for_its_own_partition_also_after_another_worker_had_it() -> None:
+    metrics = Metrics()
+    told = ProfileMetrics(metrics)
+    step = ProfileStep([], {}, Counter({("audience", "buyers", "entered", "event"): 2}), done=True)
+    told.step(0, step, 0.001)
+    told.step(1, step, 0.001)
+    told.gone(1)
+    told.step(1, step, 0.001)
+    told.step(1, ProfileStep([], {}, Counter({("audience", "buyers", "exited", "time"): 1}), done=True), 0.001)
+    assert sizes(metrics) == {("buyers", "0"): 2, ("buyers", "1"): 1}
 
 
 def test_a_standby_tells_how_far_it_is_behind() -> None:

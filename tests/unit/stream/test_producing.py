@@ -62,7 +62,7 @@ class Client:
 
 
 async def turns() -> None:
-    for _ in range(12):
+    for _ in range(20):
         await asyncio.sleep(0)
 
 
