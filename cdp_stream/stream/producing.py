@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import struct
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,6 +33,10 @@ _AGAIN_AFTER_S: Final = 0.1
 _ACKS_ALL: Final = -1
 _BROKER_WAITS_MS: Final = 30_000
 _NOBODY: Final = (None, -1)
+_VERSION_LEAST: Final = 3
+_NO_TRANSACTION: Final = -1
+_HEAD: Final = struct.Struct(">hhii")
+_SHORT, _COUNT, _PARTITION = struct.Struct(">h"), struct.Struct(">i"), struct.Struct(">ii")
 log = logging.getLogger("cdp_stream.producing")
 
 
@@ -176,7 +181,7 @@ class Producing:
         topics: dict[str, list[tuple[int, bytes]]] = {}
         for batch in batches:
             topics.setdefault(batch.where.topic, []).append((batch.where.partition, batch.raw))
-        request = ProduceRequest(None, _ACKS_ALL, _BROKER_WAITS_MS, list(topics.items()))
+        request = Request(topics)
         said: dict[TopicPartition, Taken | Exception] = {}
         try:
             response = await client.send(node, request)
@@ -217,6 +222,37 @@ class Producing:
             del self._busy[batch.where]
             self._lines.setdefault(batch.where, deque()).appendleft(batch)
         self._soon()
+
+
+class Request:
+    """A produce request as the client's connection wants it, whose batches are copied once.
+
+    The client's own copies them at each level of its nesting: a tenth of what a profile worker did.
+    """
+
+    required_acks: Final = _ACKS_ALL
+
+    def __init__(self, topics: Mapping[str, Sequence[tuple[int, bytes]]]) -> None:
+        """`topics`: partitions and their batches."""
+        self._topics = topics
+
+    def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
+        """In the version that the broker and the client agree on."""
+        plain = ProduceRequest(None, _ACKS_ALL, _BROKER_WAITS_MS, [(*topic,) for topic in self._topics.items()])
+        prepared = plain.prepare(versions)
+        if prepared.API_VERSION >= _VERSION_LEAST:
+            prepared.encode = self.encode
+        return prepared
+
+    def encode(self) -> bytes:
+        """The request's bytes, from version 3 on."""
+        parts = [_HEAD.pack(_NO_TRANSACTION, _ACKS_ALL, _BROKER_WAITS_MS, len(self._topics))]
+        for topic, batches in self._topics.items():
+            name = topic.encode()
+            parts += (_SHORT.pack(len(name)), name, _COUNT.pack(len(batches)))
+            for partition, raw in batches:
+                parts += (_PARTITION.pack(partition, len(raw)), raw)
+        return b"".join(parts)
 
 
 def _error_of(code: int) -> Exception:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, NotLeaderForPartitionError, OutOfOrderSequenceNumber, ProducerFenced
+from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.structs import TopicPartition
 
-from cdp_stream.stream.producing import Producing, Taken
+from cdp_stream.stream.producing import Producing, Request, Taken
 
 ONE, TWO, FAR = TopicPartition("t", 1), TopicPartition("t", 2), TopicPartition("far", 0)
 NOT_LEADER, FENCED = 6, 47
@@ -41,7 +42,7 @@ class Client:
 
     async def send(self, node: int, request: Any) -> Any:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        batches = {TopicPartition(topic, at): raw for topic, found in request._topics for at, raw in found}
+        batches = {TopicPartition(topic, at): raw for topic, found in request._topics.items() for at, raw in found}
         self.sent.append((node, batches, answer))
         return await answer
 
@@ -59,6 +60,15 @@ class Client:
 
     async def close(self) -> None:
         self.closed = True
+
+
+@pytest.mark.parametrize("version", range(3, 8))
+def test_a_request_is_the_client_s_own_byte_for_byte(version: int) -> None:
+    topics = {"t": [(1, b"one"), (2, b"")], "ünused": [], "far": [(0, bytes(300))]}
+    versions = {ProduceRequest.API_KEY: (version, version)}
+    ours = Request(topics).prepare(versions)
+    assert ours.API_VERSION == version
+    assert ours.encode() == ProduceRequest(None, -1, 30_000, list(topics.items())).prepare(versions).encode()
 
 
 async def turns() -> None:
