@@ -25,8 +25,8 @@ from aiokafka.errors import KafkaError, ProducerFenced
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.structs import TopicPartition
 
-_REQUESTS_AT_ONCE: Final = 1
-"""Under way to one node. While one is, what comes meanwhile gathers for the next."""
+_REQUESTS_AT_ONCE: Final = 3
+"""Under way to one node: a changelog, the next step's outputs, an entry of the log. What comes meanwhile gathers for the next."""
 _TURNS: Final = 3
 _REQUEST_BYTES: Final = 32 * 1024 * 1024
 _AGAIN_AFTER_S: Final = 0.1

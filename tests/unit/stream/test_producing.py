@@ -102,20 +102,27 @@ def test_what_is_put_in_line_at_one_time_goes_in_one_request_to_a_node() -> None
     run(scenario)
 
 
-def test_what_comes_while_a_request_is_under_way_gathers_for_the_next() -> None:
+def test_what_comes_while_its_partition_or_its_node_is_busy_gathers_for_the_next() -> None:
     async def scenario(producing: Producing, client: Client) -> None:
+        for number in range(3, 9):
+            client.cluster.leaders[TopicPartition("t", number)] = 1
         first = producing.put(ONE, b"a", object())
+        for number in (3, 4):
+            await turns()
+            producing.put(TopicPartition("t", number), b"", object())
         await turns()
+        assert len(client.sent) == 3
         later = [producing.put(where, raw, object()) for where, raw in ((ONE, b"b"), (TWO, b"c"), (ONE, b"d"))]
         await turns()
-        assert shape(client) == [(1, {ONE: b"a"})]
+        assert len(client.sent) == 3
         client.answer(0)
         await first
         await turns()
-        client.answer(1)
+        assert shape(client)[3:] == [(1, {ONE: b"b", TWO: b"c"})]
+        client.answer(3)
         await turns()
-        client.answer(2, offset=7)
-        assert shape(client)[1:] == [(1, {ONE: b"b", TWO: b"c"}), (1, {ONE: b"d"})]
+        assert shape(client)[4:] == [(1, {ONE: b"d"})]
+        client.answer(4, offset=7)
         assert await later[2] == Taken(7)
 
     run(scenario)
