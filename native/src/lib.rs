@@ -18,6 +18,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("INTERFACE", INTERFACE)?;
     module.add_class::<profiles::ProfileCore>()?;
     module.add_class::<digest::Chains>()?;
-    identity::register(module)
+    identity::register(module)?;
     kafka::register(module)
 }
