@@ -3,7 +3,7 @@ from typing import Any, TypeAlias
 
 from cdp_stream.identity.rules import IdentityRules
 from cdp_stream.model.event import RawRecord
-from cdp_stream.model.ids import Collection, ProfileId
+from cdp_stream.model.ids import Collection, ProfileId, SourceRef
 from cdp_stream.model.ports import Store
 from cdp_stream.model.time import Duration, Instant
 from cdp_stream.stages.pending import Links
@@ -74,16 +74,6 @@ class IdentityGraph:
     def forget_last(self) -> None: ...
     def take_writes(self, step: int, now: Instant, horizon: Duration) -> dict[bytes, bytes | None]: ...
     def committed(self) -> None: ...
-    def next_offset(self) -> int: ...
-    def __len__(self) -> int: ...
-    def take(
-        self,
-        into: list[RawRecord],
-        count: int,
-        room: int,
-        total: int,
-        source: tuple[str, str, int, bool, type[RawRecord], type[SourceRef]],
-    ) -> tuple[int, int]: ...
 
 class SliceWalk:
     def __init__(
@@ -108,3 +98,24 @@ class SliceWalk:
     ) -> None: ...
     def advance(self, index: int) -> int: ...
     def take_tally(self) -> list[tuple[tuple[str, ...], int]]: ...
+
+class Fetched:
+    @property
+    def next_offset(self) -> int: ...
+    def __len__(self) -> int: ...
+    def take(
+        self,
+        into: list[RawRecord],
+        count: int,
+        room: int,
+        total: int,
+        source: tuple[str, str, int, bool, type[RawRecord], type[SourceRef]],
+    ) -> tuple[int, int]: ...
+
+def record_batches(
+    records: list[tuple[bytes | None, bytes | None, str | None]],
+    limit: int,
+    timestamp: Instant,
+    owner: tuple[int, int, int],
+) -> list[tuple[bytes, int]]: ...
+def fetched_records(raw: bytes, start: int, aborted: list[tuple[int, int]] | None) -> Fetched | None: ...
