@@ -1,13 +1,18 @@
 //! Chains of hashes over outputs, as `stages.digest` makes them.
 
 use blake2b_simd::Params;
+use std::ops::Range;
+
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use rustc_hash::FxHashMap;
 
-use crate::value::{Json, Odd, Value};
+use crate::text::put_json_string;
+use crate::value::{Json, Odd};
 
 const SIZE: usize = 16;
+/// What nests deeper is left to Python.
+const DEPTH_MAX: usize = 100;
 /// Differ from run to run where nothing else does.
 const LEFT_OUT: [&str; 2] = ["seq", "now"];
 
@@ -74,13 +79,87 @@ impl Chains {
     }
 }
 
+/// The record in canonical form: keys sorted, numbers and texts as orjson writes them, without what is left out.
 fn plain(raw: &[u8], text: &mut Vec<u8>) -> Result<(), Odd> {
     let mut json = Json::new(raw);
-    let Value::Object(mut row) = json.value()? else { return Err(Odd) };
+    if json.peek()? != b'{' {
+        return Err(Odd);
+    }
+    put_object(&mut json, text, &LEFT_OUT, 0)?;
     if json.peek().is_ok() {
         return Err(Odd);
     }
-    row.retain(|(key, _)| !LEFT_OUT.contains(&&**key));
-    Value::Object(row).put_canonical(text);
+    Ok(())
+}
+
+fn put_value(json: &mut Json<'_>, text: &mut Vec<u8>, depth: usize) -> Result<(), Odd> {
+    match json.peek()? {
+        b'{' => put_object(json, text, &[], depth + 1),
+        b'[' => {
+            json.expect(b'[')?;
+            text.push(b'[');
+            let mut first = true;
+            while json.another(b']', first)? {
+                if !first {
+                    text.push(b',');
+                }
+                first = false;
+                if depth > DEPTH_MAX {
+                    return Err(Odd);
+                }
+                put_value(json, text, depth + 1)?;
+            }
+            text.push(b']');
+            Ok(())
+        }
+        b'"' => {
+            put_json_string(text, &json.text()?);
+            Ok(())
+        }
+        _ => {
+            json.value()?.put_json(text);
+            Ok(())
+        }
+    }
+}
+
+fn put_object(json: &mut Json<'_>, text: &mut Vec<u8>, left_out: &[&str], depth: usize) -> Result<(), Odd> {
+    if depth > DEPTH_MAX {
+        return Err(Odd);
+    }
+    json.expect(b'{')?;
+    text.push(b'{');
+    let begun = text.len();
+    let mut fields: Vec<(&str, Range<usize>)> = Vec::with_capacity(16);
+    let mut first = true;
+    while let Some(key) = json.plain_key(first)? {
+        first = false;
+        let start = text.len();
+        put_json_string(text, key);
+        text.push(b':');
+        put_value(json, text, depth)?;
+        if left_out.contains(&key) {
+            text.truncate(start);
+        } else {
+            text.push(b',');
+            fields.push((key, start - begun..text.len() - begun));
+        }
+    }
+    if !fields.is_sorted_by(|one, other| one.0 < other.0) {
+        fields.sort_unstable_by(|one, other| one.0.cmp(other.0));
+        if fields.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            return Err(Odd);
+        }
+        let unsorted = text.split_off(begun);
+        for (_, span) in &fields {
+            text.extend_from_slice(&unsorted[span.clone()]);
+        }
+    }
+    if fields.is_empty() {
+        text.push(b'}');
+    } else if let Some(last) = text.last_mut() {
+        // The comma behind the last field.
+        *last = b'}';
+    }
     Ok(())
 }
