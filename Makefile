@@ -47,11 +47,13 @@ torture: setup
 # Coverage-guided, by atheris, which this installs; inputs that reach new code are kept in .cdp-stream/fuzz.
 RECORDS ?= 200000
 DEFINITIONS ?= 20000
+CHANGES ?= 50000
 FUZZ := PYTHONPATH=benchmarks $(BIN)/python -m fuzz
 fuzz: setup
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
 	$(FUZZ) records --count $(RECORDS) --corpus .cdp-stream/fuzz/records/corpus
 	$(FUZZ) definitions --count $(DEFINITIONS) --corpus .cdp-stream/fuzz/definitions/corpus
+	$(FUZZ) changes --count $(CHANGES) --corpus .cdp-stream/fuzz/changes/corpus
 
 # Every benchmark on this machine, a table and summary.json into benchmarks/report (benchmarks/README.md).
 bench: setup

@@ -1,7 +1,9 @@
-"""Fuzzes intake and stages (`records`) or the query language (`definitions`) with libFuzzer, by way of atheris.
+"""Fuzzes intake and stages (`records`), the query language (`definitions`) or the compiled core (`changes`), by way of atheris.
 
     pip install atheris && PYTHONPATH=benchmarks python -m fuzz records --count 10000000
-    make fuzz RECORDS=10000000 DEFINITIONS=100000
+    make fuzz RECORDS=10000000 DEFINITIONS=100000 CHANGES=1000000
+
+What the core decides must equal what the rooms in Python decide, in `records` and in `changes`.
 
 Inputs that reach new code are kept in the corpus folder and are where the next ones come from. An exception that nobody
 expects, an input that takes longer than 30 s, or memory beyond 1.5 GB ends the run with the input in a file.
@@ -41,7 +43,18 @@ KEYS = (
     "email", "timestamp", "originalTimestamp", "sentAt", "receivedAt", "integrations", "externalIds", "device", "id",
     "token", "advertisingId", "adTrackingEnabled", "collection", "encoding", "Personas", "Braze", "braze_id",
     "Google Analytics", "clientId", "crossDomainId", "loyalty_id", "loyaltyId", "revenue", "category", "name",
+    "time", "external_ids", "collection", "profile_id", "message_id", "price", "product", "plan", "renewal",
 )  # fmt: skip
+PAID = {"revenue": 12.5, "price": "7", "product": "hat", "category": "hats"}
+CHANGES: list[Any] = [
+    {
+        "collection": "users", "profile_id": f"{number % 3}", "message_id": f"m{number}", "time": number * 1_000, "name": name,
+        "properties": PAID, "traits": {"plan": "pro", "renewal": "2026-01-02T00:00:00Z"}, "type": "user_id", "external_ids": ["u1"],
+    }
+    if name
+    else None
+    for number, name in enumerate(["Product Viewed", "Product Added", None, "Order Completed"] * 3)
+]  # fmt: skip
 
 
 def changed(value: Any, draw: random.Random, depth: int = 0) -> Any:
@@ -84,13 +97,15 @@ def seeds_of(target: str) -> list[bytes]:
     if target == "records":
         lines = (TOPOLOGY / "events.jsonl").read_bytes().splitlines()
         return [*lines[::50], b'{"type":"alias","userId":"u","previousId":"p"}', b"[" * 200, b"\xff", b"{}"]
+    if target == "changes":
+        return [orjson.dumps(CHANGES[start : start + 4]) for start in range(len(CHANGES))]
     page = (ROOT / "docs" / "query-language.md").read_text() + (TOPOLOGY / "topology.yaml").read_text()
     return [text.encode() for text in re.findall(r"(?:event|trait)\([^\n`|]+", page)]
 
 
 def words_of(target: str) -> list[str]:
     """Words that mutation may put in anywhere."""
-    if target == "records":
+    if target != "definitions":
         return [f'"{key}":' for key in KEYS] + ["null", "true", "1e999", "\\ud800", "{", "[", "]", "}"]
     grammar = (ROOT / "docs" / "query-language.md").read_text()
     return sorted({*re.findall(r'"([a-z_]{3,}|[<>=!.()]{1,2})"', grammar), "'k'", "days", "AND", "NOT", "parent:", "$"})
@@ -98,7 +113,12 @@ def words_of(target: str) -> list[str]:
 
 def run(target: str, count: int, corpus: Path) -> None:
     """Fuzz until `count` inputs are done. Never returns: libFuzzer ends the process."""
-    tested: Any = targets.Records(TOPOLOGY) if target == "records" else targets.Definitions()
+    made = {
+        "records": lambda: targets.Records(TOPOLOGY),
+        "definitions": targets.Definitions,
+        "changes": targets.Changes,
+    }
+    tested: Any = made[target]()
     corpus.mkdir(parents=True, exist_ok=True)
     for number, raw in enumerate(seeds_of(target)):
         (corpus / f"seed-{number}").write_bytes(raw[:INPUT_BYTES_MAX])
@@ -134,7 +154,7 @@ def run(target: str, count: int, corpus: Path) -> None:
         "-verbosity=0",
         "-seed=1",
     ]
-    mutator: dict[str, Callable[..., bytes]] = {"custom_mutator": mutate_record} if target == "records" else {}
+    mutator: dict[str, Callable[..., bytes]] = {} if target == "definitions" else {"custom_mutator": mutate_record}
     atheris.Setup([sys.argv[0], *options, str(corpus)], one, **mutator)
     atheris.Fuzz()
 
@@ -153,7 +173,7 @@ def peak_mb() -> float:
 def main() -> None:
     """Read the arguments and fuzz."""
     parser = argparse.ArgumentParser(prog="fuzz", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("target", choices=["records", "definitions"])
+    parser.add_argument("target", choices=["records", "definitions", "changes"])
     parser.add_argument("--count", type=int, default=100_000, help="how many inputs (default: 100000)")
     parser.add_argument("--corpus", type=Path, help="folder in which inputs that reached new code are kept")
     given = parser.parse_args()

@@ -296,7 +296,7 @@ def _computation(
     body = entry.body
     value: Callable[[Scope], Any]
     if isinstance(body, Scalar):
-        value = compiler.scalar(body)
+        value = compiler.value(body)
     else:
         value = compile_condition(body, compiler.operand, lambda scope: scope)
     return Computation(

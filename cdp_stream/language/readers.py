@@ -69,6 +69,13 @@ class Compiler(Struct, frozen=True):
         """Inside a condition a count of nothing is 0, so that "did not" can be said; elsewhere it is no value."""
         return _at_least_zero(scalar, self.scalar(scalar))
 
+    def value(self, scalar: Scalar) -> Read[Scope]:
+        """The reader of what a trait computes: several values are an array; where there are none, it has no value."""
+        read = self.scalar(scalar)
+        if not isinstance(scalar, TraitRef) or ELEMENT not in scalar.path[1:]:
+            return read
+        return lambda scope: list(read(scope) or ()) or None
+
     def scalar(self, scalar: Scalar) -> Read[Scope]:
         """The reader of a value."""
         match scalar:

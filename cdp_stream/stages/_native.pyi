@@ -11,7 +11,7 @@ from cdp_stream.stages.records import OutputRecord
 
 INTERFACE: int
 
-_Lend: TypeAlias = Callable[[ProfileId], tuple[bytes, bool, int] | None]
+_Lend: TypeAlias = Callable[..., tuple[bytes, bool, int] | None]
 
 class Chains:
     def __init__(self) -> None: ...

@@ -38,6 +38,9 @@ _NEW_PROFILE_BYTES: Final = 500
 _KEY_BYTES: Final = 50
 """What is reckoned for a profile before it was ever written, and for a key, when a step's size is measured."""
 
+Loan = tuple[bytes, bool, int]
+"""A profile between the rooms and the core: its bytes, whether they are to be written, and their size (0: never were)."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_profile = msgspec.msgpack.Decoder(ProfileState).decode
 
@@ -82,8 +85,11 @@ class ProfileDraft:
                 self._due.known(profile_id, None if profile_id in self._parked else profile.due)
         return profile
 
-    def lend(self, profile_id: ProfileId) -> tuple[bytes, bool, int] | None:
-        """Give a profile to the core: its bytes, whether they are to be written, and their size; None: there is none."""
+    def lend(self, profile_id: ProfileId, refused: Loan | None = None) -> Loan | None:
+        """Give a profile to the core. `refused`: what it was given just now, and does not understand."""
+        if refused is not None:
+            self._due.known(profile_id, self._take_back(profile_id, refused).due)
+            return None
         profile = self._cache.pop(profile_id, None)
         if profile is None:
             raw = self._read(_PROFILE + profile_id.encode())
@@ -99,12 +105,17 @@ class ProfileDraft:
         given = self._core.give_back(profile_id)
         if given is None:
             return None
-        raw, is_touched, self._sizes[profile_id], place = given
+        raw, is_touched, size, place = given
+        profile = self._take_back(profile_id, (raw, is_touched, size))
+        self._due.stands(profile_id, place)
+        self._due.move(profile_id, profile.due, self._writes)
+        return profile
+
+    def _take_back(self, profile_id: ProfileId, loan: Loan) -> ProfileState:
+        raw, is_touched, self._sizes[profile_id] = loan
         if is_touched:
             self._touched.add(profile_id)
         profile = self._cache[profile_id] = _decode_profile(raw)
-        self._due.stands(profile_id, place)
-        self._due.move(profile_id, profile.due, self._writes)
         return profile
 
     def _follow_core(self) -> None:

@@ -4,6 +4,10 @@ use crate::text::{put_json_string, put_number};
 
 /// Objects within objects; what nests deeper is left to Python.
 const DEPTH_MAX: usize = 128;
+/// Definitions may nest a hundred deep, and each of their levels takes up to three of these.
+const PLAN_DEPTH_MAX: usize = 512;
+/// So many keys of an object are compared with one another; more are sorted first.
+pub const FEW_KEYS: usize = 16;
 
 /// A JSON value. Numbers are whole as long as 64 bits hold them, signed or not. An object keeps the order of its keys.
 #[derive(Clone, Debug)]
@@ -148,6 +152,16 @@ impl Value {
     }
 }
 
+/// Does any key stand there twice?
+fn any_twice<'k, K: Ord + ?Sized + 'k>(keys: impl Iterator<Item = &'k K>) -> bool {
+    let mut keys: Vec<&K> = keys.collect();
+    if keys.len() <= FEW_KEYS {
+        return (1..keys.len()).any(|place| keys[..place].contains(&keys[place]));
+    }
+    keys.sort_unstable();
+    keys.windows(2).any(|two| two[0] == two[1])
+}
+
 /// The shortest text that reads as this number again, as orjson writes it: msgspec has no plus before an exponent.
 pub fn put_float(out: &mut Vec<u8>, number: f64) {
     if !number.is_finite() {
@@ -242,11 +256,17 @@ fn put_head(out: &mut Vec<u8>, size: usize, short: u8, long: u8) {
 pub struct Json<'a> {
     bytes: &'a [u8],
     pub at: usize,
+    depth_max: usize,
 }
 
 impl<'a> Json<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
-        Json { bytes, at: 0 }
+        Json { bytes, at: 0, depth_max: DEPTH_MAX }
+    }
+
+    /// The same for a topology version's plan, which is as deep as its definitions.
+    pub fn of_plan(bytes: &'a [u8]) -> Self {
+        Json { bytes, at: 0, depth_max: PLAN_DEPTH_MAX }
     }
 
     /// The next byte that is no white space, left where it is.
@@ -413,7 +433,7 @@ impl<'a> Json<'a> {
     }
 
     fn value_at(&mut self, depth: usize) -> Result<Value, Odd> {
-        if depth > DEPTH_MAX {
+        if depth > self.depth_max {
             return Err(Odd);
         }
         match self.peek()? {
@@ -423,10 +443,10 @@ impl<'a> Json<'a> {
                 let mut pairs: Vec<(Box<str>, Value)> = Vec::new();
                 while let Some(key) = self.key(pairs.is_empty())? {
                     let value = self.value_at(depth + 1)?;
-                    if pairs.iter().any(|(name, _)| *name == key) {
-                        return Err(Odd);
-                    }
                     pairs.push((key, value));
+                }
+                if any_twice(pairs.iter().map(|(key, _)| &**key)) {
+                    return Err(Odd);
                 }
                 Ok(Value::Object(pairs))
             }
@@ -520,13 +540,12 @@ impl<'a> Json<'a> {
             while let Some(key) = self.key(size == 0)? {
                 let start = out.len();
                 put_msgpack_text(out, &key);
-                let span = start..out.len();
-                if keys.iter().any(|held| out[held.clone()] == out[span.clone()]) {
-                    return Err(Odd);
-                }
-                keys.push(span);
+                keys.push(start..out.len());
                 self.transcode_at(depth + 1, out)?;
                 size += 1;
+            }
+            if any_twice(keys.into_iter().map(|span| &out[span])) {
+                return Err(Odd);
             }
         }
         let mut written = Vec::with_capacity(5);

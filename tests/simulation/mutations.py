@@ -16,7 +16,7 @@ from cdp_stream.language.values import measure
 from cdp_stream.model.change import Absorbs
 from cdp_stream.model.event import RawRecord
 from cdp_stream.pipeline import absorb_profiles
-from cdp_stream.stages import profile_merges, profile_time, profiles
+from cdp_stream.stages import profile_merges, profile_time, profile_work, profiles
 from cdp_stream.stages.graph import GraphDraft
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityStage
 from cdp_stream.stages.lists import Lists, ListsPassed
@@ -50,6 +50,8 @@ class Mutation:
     seed: int
     invariant: int
     """The one that is expected to say so; others may, too."""
+    of_core: bool = False
+    """It is in what the compiled core and the rooms hand to one another."""
     hurried: bool = False
     """Needs many mergers, versions and deaths in a row, which ordinary plans seldom have."""
 
@@ -110,7 +112,13 @@ def _let_shipments_be_late(patch: Patch) -> None:
     patch.setattr(ProfileOwner, "_take_shipments", late)
 
 
+def _by_the_rooms_alone(patch: Patch) -> None:
+    """No fault: the compiled core, which would do without the code that the fault is in, is not asked."""
+    patch.setattr(profile_work, "NATIVE", None)
+
+
 def _due_at_the_clock(patch: Patch) -> None:
+    _by_the_rooms_alone(patch)
     fire = profile_time.fire_due
 
     def at_the_clock(profile: Any, instant: int, topology: Any, cause: Any) -> Any:
@@ -120,6 +128,7 @@ def _due_at_the_clock(patch: Patch) -> None:
 
 
 def _played_under_the_newest(patch: Patch) -> None:
+    _by_the_rooms_alone(patch)
     topology = PartitionWork.topology
 
     def newest(self: PartitionWork, version: str) -> Any:
@@ -264,6 +273,7 @@ def _sync_at_the_first_word(patch: Patch) -> None:
 
 
 def _float_sum(patch: Patch) -> None:
+    _by_the_rooms_alone(patch)
     patch.setattr(Sum, "add", lambda self, state, value, *_: (state or 0.0) + (measure(value) or 0.0))
     patch.setattr(Sum, "merge", lambda self, state, other: (state or 0.0) + (other or 0.0))
     patch.setattr(Sum, "read", lambda self, state: state)
@@ -290,6 +300,7 @@ def _mark_not_indexed(patch: Patch) -> None:
 
 
 def _trim_before_commit(patch: Patch) -> None:
+    _by_the_rooms_alone(patch)
     take = ProfileDraft.take_writes
 
     def trimmed(self: ProfileDraft) -> Any:
@@ -365,6 +376,43 @@ def _restore_skips_the_end(patch: Patch) -> None:
         return {where: max(0, end - 2) if "changelog" in where.topic else end for where, end in ends.items()}
 
     patch.setattr(client.SimulatedConsumer, "end_offsets", short)
+
+
+def _kept_by_both(patch: Patch) -> None:
+    lend = ProfileDraft.lend
+
+    def keeping(self: ProfileDraft, profile_id: Any, *refused: Any) -> Any:
+        kept = self._cache.get(profile_id)
+        loan = lend(self, profile_id, *refused)
+        if kept is not None and not refused:
+            self._cache[profile_id] = kept
+        return loan
+
+    patch.setattr(ProfileDraft, "lend", keeping)
+
+
+def _moves_forgotten(patch: Patch) -> None:
+    _without_writes_of_the_core(patch, b"d")
+
+
+def _without_writes_of_the_core(patch: Patch, prefix: bytes) -> None:
+    take = ProfileDraft.take_writes
+
+    def without(self: ProfileDraft) -> Any:
+        written: dict[bytes, bytes | None] = {}
+        if self._core is not None and (earliest := self._core.take_writes(written)) is not None:
+            self._due.may_begin(earliest)
+        return take(self) | {key: value for key, value in written.items() if not key.startswith(prefix)}
+
+    patch.setattr(ProfileDraft, "take_writes", without)
+
+
+def _touched_not_written(patch: Patch) -> None:
+    _without_writes_of_the_core(patch, b"p")
+
+
+def _history_dropped(patch: Patch) -> None:
+    _without_writes_of_the_core(patch, b"h")
 
 
 MUTATIONS = (
@@ -448,6 +496,28 @@ MUTATIONS = (
     Mutation("shipments first", "A shipment leaves before the other outputs of its step.", _shipments_first, 1, 36),
     Mutation(
         "sync at the first word", "A sync is told when one partition has passed it.", _sync_at_the_first_word, 4, 38
+    ),
+    Mutation(
+        "kept by both",
+        "A profile that the core has been lent stays with the rooms, too.",
+        _kept_by_both,
+        1,
+        32,
+        of_core=True,
+    ),
+    Mutation(
+        "moves forgotten",
+        "A due time that the core has moved stays in its old place.",
+        _moves_forgotten,
+        0,
+        35,
+        of_core=True,
+    ),
+    Mutation(
+        "touched not written", "What the core has changed is not written.", _touched_not_written, 0, 25, of_core=True
+    ),
+    Mutation(
+        "history dropped", "Events that the core has done are in no history.", _history_dropped, 2, 31, of_core=True
     ),
     Mutation("void slices count", "A slice that does not follow is taken.", _void_slices_count, 1, 10),
     Mutation("restore too short", "A restore stops before the changelog's last record.", _restore_skips_the_end, 1, 10),

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use num_bigint::{BigInt, BigUint, Sign};
 use num_traits::{FromPrimitive, ToPrimitive, Zero};
 
-use crate::value::Value;
+use crate::value::{Value, FEW_KEYS};
 
 /// Characters; longer text is never read as a number or a date.
 pub const NUMBER_TEXT_MAX: usize = 64;
@@ -189,15 +189,25 @@ fn loosely(left: &Value, right: &Value) -> bool {
         (Value::Array(one), Value::Array(other)) => {
             one.len() == other.len() && one.iter().zip(other).all(|(one, other)| loosely(one, other))
         }
-        (Value::Object(one), Value::Object(other)) => {
-            one.len() == other.len()
-                && one.iter().all(|(key, value)| right.get(key).is_some_and(|held| loosely(value, held)))
+        (Value::Object(one), Value::Object(other)) if one.len() != other.len() => false,
+        (Value::Object(one), Value::Object(_)) if one.len() <= FEW_KEYS => {
+            one.iter().all(|(key, value)| right.get(key).is_some_and(|held| loosely(value, held)))
         }
+        (Value::Object(one), Value::Object(other)) => sorted(one)
+            .iter()
+            .zip(sorted(other))
+            .all(|((key, value), (other_key, held))| key == other_key && loosely(value, held)),
         _ => match (countable(left), countable(right)) {
             (Some(one), Some(other)) => compare(&one, &other) == Ordering::Equal,
             _ => same(left, right),
         },
     }
+}
+
+fn sorted(pairs: &[(Box<str>, Value)]) -> Vec<&(Box<str>, Value)> {
+    let mut order: Vec<_> = pairs.iter().collect();
+    order.sort_by(|one, other| one.0.cmp(&other.0));
+    order
 }
 
 fn countable(value: &Value) -> Option<Number> {

@@ -173,21 +173,26 @@ fn begin(out: &mut Vec<u8>, profile: &Profile, name: &[u8], key: &str) {
 
 /// By type, in the order of the profile.
 fn put_external_ids(out: &mut Vec<u8>, known: &[KnownId]) {
-    out.push(b'{');
-    for (place, first) in known.iter().enumerate() {
-        if known[..place].iter().any(|before| before.type_ == first.type_) {
-            continue;
+    // A profile may hold thousands, of a handful of types.
+    let mut by_type: Vec<(&str, Vec<&str>)> = Vec::new();
+    for one in known {
+        match by_type.iter_mut().find(|(type_, _)| *type_ == &*one.type_) {
+            Some((_, ids)) => ids.push(&one.id),
+            None => by_type.push((&one.type_, vec![&one.id])),
         }
+    }
+    out.push(b'{');
+    for (place, (type_, ids)) in by_type.iter().enumerate() {
         if place > 0 {
             out.push(b',');
         }
-        put_json_string(out, &first.type_);
+        put_json_string(out, type_);
         out.extend_from_slice(b":[");
-        for (number, one) in known[place..].iter().filter(|one| one.type_ == first.type_).enumerate() {
+        for (number, id) in ids.iter().enumerate() {
             if number > 0 {
                 out.push(b',');
             }
-            put_json_string(out, &one.id);
+            put_json_string(out, id);
         }
         out.push(b']');
     }

@@ -127,7 +127,7 @@ const REDUCED_ROWS_MAX: usize = 512;
 impl Plan {
     /// From the JSON of `stages/native_plan.py`; Odd where it says something that the core does not know.
     pub fn read(raw: &[u8], names: &mut Names) -> Result<Plan, Odd> {
-        let plain = Json::new(raw).value()?;
+        let plain = Json::of_plan(raw).value()?;
         let plain = &plain;
         let mut reader = Reader { names };
         let aggregations = list_at(plain, "aggregations")?

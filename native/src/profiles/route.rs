@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::numbers::alike;
 use super::outputs::{Cause, News, Tally, Told};
@@ -191,10 +191,10 @@ pub fn combinations(profile: &Profile, selection: &Selection) -> Vec<Combination
 /// The ids of these types that are taken, in the profile's order.
 fn of_kind(profile: &Profile, kind: &[(Arc<str>, Strategy)]) -> Combination {
     let mut ids: Vec<(Arc<str>, Box<str>, i64)> = Vec::new();
+    // A profile may hold thousands; an id that a merge brought in twice keeps its first place.
+    let mut met: FxHashSet<(&str, &str)> = FxHashSet::default();
     for known in &profile.external_ids {
-        if kind.iter().any(|(type_, _)| *type_ == known.type_)
-            && !ids.iter().any(|(type_, id, _)| *type_ == known.type_ && *id == known.id)
-        {
+        if kind.iter().any(|(type_, _)| *type_ == known.type_) && met.insert((&known.type_, &known.id)) {
             ids.push((known.type_.clone(), known.id.clone(), known.first_seen));
         }
     }

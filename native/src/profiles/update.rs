@@ -12,7 +12,7 @@ use super::outputs::{count, Cause, Counted, Tally, Told};
 use super::plan::{Computation, Plan};
 use super::profile::{KnownId, Names, Profile};
 use super::route::{route_memberships, route_traits, Formed};
-use super::world::{holds, read, Scope, World, NEVER};
+use super::world::{holds, read, Found, Scope, World, NEVER};
 use crate::text::Instant;
 use crate::value::Value;
 
@@ -164,7 +164,8 @@ fn evaluate(profile: &mut Profile, computation: &Computation, identified: bool, 
     let world = World::Profile(&scope);
     let value = match &computation.body {
         Node::Condition(condition) => Some(Value::Bool(eligible && holds(condition, world))),
-        Node::Scalar(scalar) if eligible => read(scalar, world).into_value(),
+        // Several values are an array; where there are none, a trait has no value.
+        Node::Scalar(scalar) if eligible => Some(read(scalar, world)).filter(Found::is_any).and_then(Found::into_value),
         Node::Scalar(_) => None,
     };
     let due = scope.due.get();

@@ -77,6 +77,8 @@ impl ProfileCore {
                 }
                 let (raw, is_touched, size): (Bound<'_, PyBytes>, bool, usize) = lent.extract()?;
                 let Ok(profile) = Profile::read(raw.as_bytes(), &mut self.names) else {
+                    // The rooms have it again, with what they have not written yet.
+                    lend.call1((profile_id, &lent))?;
                     self.leave_alone(profile_id);
                     return Ok(false);
                 };

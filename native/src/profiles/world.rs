@@ -38,6 +38,11 @@ impl<'a> Found<'a> {
         }
     }
 
+    /// Is there any value?
+    pub fn is_any(&self) -> bool {
+        !self.each().is_empty()
+    }
+
     /// Each of the values.
     pub fn each(&self) -> &[Cow<'a, Value>] {
         match self {

@@ -125,6 +125,23 @@ def test_a_fenced_owner_that_is_still_the_member_claims_again() -> None:
     run(scenario)
 
 
+class Panic(BaseException):
+    """As a panic of the compiled core arrives in Python: no Exception, so that nobody goes on after it by accident."""
+
+
+def test_a_panic_in_compiled_code_ends_the_process_like_any_other_failure() -> None:
+    async def scenario() -> None:
+        panic = Panic("called `Option::unwrap()` on a `None` value")
+        setting = Setting(panic)
+        setting.group(Standing.MEMBER, held={0})
+        setting.owners.assign({0})
+        await until(lambda: setting.crashed == [panic])
+        assert ["run 0", "close 0"] == setting.log
+        await setting.owners.stop_all()
+
+    run(scenario)
+
+
 @pytest.mark.parametrize(("standing", "held"), [(Standing.GONE, {0}), (Standing.MEMBER, {1})])
 def test_a_fenced_owner_that_is_no_longer_the_member_stops(standing: Standing, held: set[int]) -> None:
     async def scenario() -> None:
