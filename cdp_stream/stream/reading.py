@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
@@ -16,6 +18,7 @@ from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import TopicNames
 
 _POLL_MS: Final = 250
+_STOP_WITHIN_S: Final = 3.0
 
 
 async def names_in_force(settings: Settings, file: CompiledTopology) -> TopicNames:
@@ -54,4 +57,7 @@ async def follow(
                         yield record
             left = {where for where in left if await consumer.position(where) < ends[where]}
     finally:
-        await consumer.stop()
+        # The client's fetcher can miss that it is to end when an answer comes in the same moment; it is told once more.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_WITHIN_S):
+                await consumer.stop()

@@ -3,7 +3,9 @@
 
 mod digest;
 mod identity;
+pub mod json;
 pub mod kafka;
+pub mod msgpack;
 mod profiles;
 pub mod text;
 pub mod value;
