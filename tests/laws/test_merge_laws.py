@@ -122,10 +122,10 @@ def test_nothing_depends_on_how_long_messages_and_shipments_are_under_way(
                 if late is not None and number == later[0]:
                     driver.advance_to(now)
                     driver.reconfigure(late)
-            driver.advance_to(START + 60 * HOUR)
+            driver.advance_to(START + 160 * HOUR)  # longer than all pauses together
             if slow:
                 driver._space.rest()
-            driver.advance_to(START + 100 * HOUR)
+            driver.advance_to(START + 200 * HOUR)
             ends.append((rows_of(driver), driver.profiles()))
     assert ends[0] == ends[1]
 
@@ -239,7 +239,7 @@ def test_a_chain_of_mergers_with_everything_under_way_waits_and_then_tells_the_s
             if slow:
                 assert sum(stage.states.parked_count() for stage in driver._space.profiles) >= 1
                 driver._space.rest()
-            driver.advance_to(START + 100 * HOUR)
+            driver.advance_to(START + 200 * HOUR)
             assert 0 == sum(stage.states.parked_count() for stage in driver._space.profiles)
             ends.append((rows_of(driver), driver.profiles()))
     assert ends[0] == ends[1]
