@@ -17,9 +17,9 @@ from typing import Any
 from about import about, spread
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import TopicPartition
+from broker import find_broker
 from workload import PARTITIONS, SENT_AT, drop, produce, typical
 
-from cdp_stream.stream.broker import find_broker
 from cdp_stream.stream.consumers import plain_consumer
 
 STEP = 2_000

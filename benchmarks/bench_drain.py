@@ -20,12 +20,12 @@ from typing import Any
 
 import psutil
 from about import about
+from broker import find_broker
 from outcome import graph_hash
 from workload import PARTITIONS, drop, produce, storm, typical
 
 from cdp_stream.stages.graph import GraphDraft
 from cdp_stream.store.rocks import RocksStore
-from cdp_stream.stream.broker import find_broker
 
 HERE = Path(__file__).resolve().parent.parent
 PORT = 17_066

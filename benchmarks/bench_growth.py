@@ -29,13 +29,13 @@ from typing import Any
 
 import psutil
 from about import about, spread
+from broker import find_broker
 from outcome import stored_graph
 from running import Page, page, total, worker
 from workload import PARTITIONS, drop, make_topic, put
 
 from cdp_stream.model.time import format_instant
 from cdp_stream.store.rocks import RocksStore
-from cdp_stream.stream.broker import find_broker
 
 PORT = 17_096
 TOPOLOGY = {"space": "growth", "sources": [{"name": "web", "topic": "events"}], "partitions": PARTITIONS}

@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from about import about, spread
+from broker import find_broker
 from offering import offered_aside
 from outcome import stored_graph
 from running import Page, page, percentile, total, worker
 from workload import PARTITIONS, drop, produce, typical
-
-from cdp_stream.stream.broker import find_broker
 
 TOPOLOGY = {"space": "latency", "sources": [{"name": "web", "topic": "events"}], "partitions": PARTITIONS}
 WARM_UP_S = 2.0

@@ -24,11 +24,10 @@ from typing import Any
 import orjson
 from about import about
 from aiokafka import AIOKafkaConsumer
+from broker import find_broker
 from offering import offer
 from running import PORT, page, total, worker
 from workload import PARTITIONS, make_topic
-
-from cdp_stream.stream.broker import find_broker
 
 SPACE = "noisy"
 TOPOLOGY = {

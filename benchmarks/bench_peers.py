@@ -28,12 +28,12 @@ from typing import Any
 
 import bench_drain
 from about import about, spread
+from broker import find_broker
 from peers.job import outcome
 from workload import drop, make_topic, produce, typical
 
 from cdp_stream.config.fields import BUILT_IN_IDENTIFIER_TYPES
 from cdp_stream.stages.graph import GraphDraft
-from cdp_stream.stream.broker import find_broker
 
 HERE = Path(__file__).parent
 WIDE = 1_000_000

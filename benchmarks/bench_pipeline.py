@@ -18,12 +18,11 @@ from typing import Any
 import orjson
 from about import about, spread
 from aiokafka import AIOKafkaConsumer
+from broker import find_broker
 from offering import offer
 from outcome import stored_profiles
 from running import PORT, page, total, worker
 from workload import PARTITIONS, drop, produce, typical
-
-from cdp_stream.stream.broker import find_broker
 
 ECOMMERCE = Path(__file__).resolve().parent.parent / "topologies" / "ecommerce" / "topology.yaml"
 SOURCES = ("ecommerce.events", "ecommerce.crm")

@@ -31,11 +31,11 @@ from pathlib import Path
 from typing import Any
 
 from about import about
+from broker import find_broker
 from offering import offer
 from running import page, total
 from workload import PARTITIONS, produce
 
-from cdp_stream.stream.broker import find_broker
 from cdp_stream.stream.local_kafka import free_port
 
 SPACE = "takeover"

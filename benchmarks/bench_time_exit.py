@@ -26,11 +26,11 @@ import orjson
 import psutil
 from about import about, spread
 from aiokafka import AIOKafkaConsumer
+from broker import find_broker
 from running import PORT, Page, page, total, worker
 from workload import PARTITIONS, drop, make_topic, put
 
 from cdp_stream.model.time import HOUR_MS, MINUTE_MS, format_instant
-from cdp_stream.stream.broker import find_broker
 
 TOPOLOGY = {
     "space": "due",

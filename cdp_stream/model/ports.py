@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
+Changes = Mapping[bytes, bytes | None]
+"""What a step writes, by key; None deletes."""
+
 
 class Store(Protocol):
     """Ordered bytes to bytes. Reads see what was committed; a commit is atomic."""
@@ -15,7 +18,7 @@ class Store(Protocol):
     def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """All pairs whose key begins with `prefix`, in byte order of the key, from the key `start` on."""
 
-    def commit(self, changes: Mapping[bytes, bytes | None]) -> None:
+    def commit(self, changes: Changes) -> None:
         """Apply all changes or none; None deletes."""
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ digest does not depend on partitions, step sizes or the kind of store.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Any
 
@@ -17,20 +17,26 @@ from cdp_stream.stages.native import NATIVE
 _LEFT_OUT = ("seq", "now")
 
 
+def _canonical(value: bytes) -> bytes:
+    """A record without what differs from run to run, keys sorted."""
+    row = orjson.loads(value)
+    for name in _LEFT_OUT:
+        row.pop(name, None)
+    return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
+
+
 class _Chains:
     """One chain of hashes per topic and key; the core has the same (`native/src/digest.rs`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, canonical: Callable[[bytes], bytes]) -> None:
+        self._canonical = canonical
         self._chains: dict[tuple[str, bytes], bytes] = {}
 
-    def add(self, _topic: str, _key: bytes, _value: bytes) -> bool:
-        """One record as it stands; False: it is to be added in canonical form."""
-        return False
-
-    def add_plain(self, topic: str, key: bytes, plain: bytes) -> None:
-        """One record in canonical form."""
+    def add(self, topic: str, key: bytes, value: bytes) -> None:
+        """One record."""
         place = (topic, key)
-        self._chains[place] = blake2b(self._chains.get(place, b"") + plain, digest_size=16).digest()
+        whole = self._chains.get(place, b"") + self._canonical(value)
+        self._chains[place] = blake2b(whole, digest_size=16).digest()
 
     def all(self) -> list[tuple[str, bytes, bytes]]:
         """Topic, key and chain, in no order."""
@@ -42,17 +48,13 @@ class OutputsDigest:
 
     def __init__(self, *, compiled: bool = True) -> None:
         """`compiled`: False hashes in Python, also where the core was built."""
-        self._chains = _Chains() if NATIVE is None or not compiled else NATIVE.Chains()
+        self._chains = (_Chains if NATIVE is None or not compiled else NATIVE.Chains)(_canonical)
         self.counts: dict[str, int] = {}
 
     def add(self, topic: str, key: bytes, value: bytes) -> None:
         """One record of an output topic (named by role)."""
         self.counts[topic] = self.counts.get(topic, 0) + 1
-        if not self._chains.add(topic, key, value):
-            row = orjson.loads(value)
-            for name in _LEFT_OUT:
-                row.pop(name, None)
-            self._chains.add_plain(topic, key, orjson.dumps(row, option=orjson.OPT_SORT_KEYS))
+        self._chains.add(topic, key, value)
 
     def total(self, profiles: Iterable[dict[str, Any]]) -> str:
         """The digest of these final profiles and all outputs added."""

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-_FEW: Final = 64
-"""So many changed keys are put in place one by one; with more, the whole list is sorted again."""
+_LONG: Final = 32
+"""A scan with a prefix of so many bytes asks for what belongs to one profile: its keys are kept beside each other."""
 
 
 class MemoryStore:
-    """`model.ports.Store` over a dict. Keys are put in order when a scan asks for it, one first byte at a time."""
+    """`model.ports.Store` over a dict. Keys are put in order when a scan asks for them."""
 
     def __init__(self) -> None:
         self._pairs: dict[bytes, bytes] = {}
-        self._ordered: dict[bytes, list[bytes]] = {}
-        """Keys by their first byte, for every one that a scan has asked for."""
-        self._changed: dict[bytes, set[bytes]] = {}
-        """Of the same, keys that came or went since."""
+        self._families: dict[bytes, _Keys] = {}
+        """By the first byte, for every one that a short scan has asked for."""
+        self._groups: dict[bytes, dict[bytes, _Keys]] = {}
+        """By the first byte that a long scan has asked for, and in it by `_LONG` bytes."""
 
     def get(self, key: bytes) -> bytes | None:
         """The value of `key`, or None."""
@@ -29,22 +29,29 @@ class MemoryStore:
 
         Which keys there are is settled when the scan begins; a key that goes meanwhile is passed over.
         """
-        keys = self._in_order(prefix[:1]) if prefix else self._all_in_order()
-        first = bisect_left(keys, max(prefix, start))
-        last = bisect_left(keys, prefix + b"\xff" * 64, first)
-        for place in range(first, last):
-            key = keys[place]
-            value = self._pairs.get(key)
-            if value is not None:
-                yield key, value
+        if len(prefix) >= _LONG:
+            parts = [self._group(prefix)]
+        else:
+            parts = [self._family(first) for first in ([prefix[:1]] if prefix else self._first_bytes())]
+        start = max(prefix, start)
+        for keys in [part.in_order(self._pairs) for part in parts]:
+            for place in range(bisect_left(keys, start), bisect_left(keys, prefix + b"\xff" * 64)):
+                value = self._pairs.get(keys[place])
+                if value is not None:
+                    yield keys[place], value
 
     def commit(self, changes: Mapping[bytes, bytes | None]) -> None:
         """Apply all changes; None deletes."""
-        pairs, changed = self._pairs, self._changed
+        pairs, families, groups = self._pairs, self._families, self._groups
         # Keys of which no scan has asked yet cost nothing but their place.
-        for key in [key for key in changes if key[:1] in changed]:
-            if (changes[key] is None) == (key in pairs):
-                changed[key[:1]].add(key)
+        if families or groups:
+            for key in changes:
+                if key not in pairs:
+                    first = key[:1]
+                    if first in families:
+                        families[first].add(key)
+                    if first in groups:
+                        groups[first].setdefault(key[:_LONG], _Keys()).add(key)
         gone = [key for key, value in changes.items() if value is None]
         if gone:
             kept = {key: value for key, value in changes.items() if value is not None}
@@ -57,32 +64,40 @@ class MemoryStore:
     def close(self) -> None:
         """Nothing to release."""
 
-    def _all_in_order(self) -> list[bytes]:
-        families = sorted({key[:1] for key in self._pairs})
-        return [key for family in families for key in self._in_order(family)]
+    def _first_bytes(self) -> list[bytes]:
+        return sorted({key[:1] for key in self._pairs})
 
-    def _in_order(self, family: bytes) -> list[bytes]:
-        """The keys with this first byte. A list that a scan may be reading is never changed, but replaced."""
-        keys = self._ordered.get(family)
-        if keys is None:
-            keys = sorted(key for key in self._pairs if key[:1] == family)
-            self._ordered[family], self._changed[family] = keys, set()
-            return keys
-        changed = self._changed[family]
-        if not changed:
-            return keys
-        self._changed[family] = set()
-        if len(changed) <= _FEW:
-            keys = list(keys)
-            for key in changed:
-                place = bisect_left(keys, key)
-                stands = place < len(keys) and keys[place] == key
-                if stands and key not in self._pairs:
-                    del keys[place]
-                elif not stands and key in self._pairs:
-                    insort(keys, key)
-        else:
-            kept = [key for key in keys if key not in changed]
-            keys = sorted(kept + [key for key in changed if key in self._pairs])
-        self._ordered[family] = keys
-        return keys
+    def _family(self, first: bytes) -> _Keys:
+        if first not in self._families:
+            self._families[first] = _Keys(key for key in self._pairs if key[:1] == first)
+        return self._families[first]
+
+    def _group(self, prefix: bytes) -> _Keys:
+        groups = self._groups.get(prefix[:1])
+        if groups is None:
+            groups = self._groups[prefix[:1]] = {}
+            for key in self._pairs:
+                if key[:1] == prefix[:1]:
+                    groups.setdefault(key[:_LONG], _Keys()).add(key)
+        return groups.get(prefix[:_LONG]) or _Keys()
+
+
+class _Keys:
+    """Keys, put in order when they are asked for. A list that a scan may be reading is never changed, but replaced."""
+
+    __slots__ = ("_new", "_ordered")
+
+    def __init__(self, keys: Iterable[bytes] = ()) -> None:
+        self._ordered: list[bytes] = []
+        self._new = list(keys)
+
+    def add(self, key: bytes) -> None:
+        """One that is not in the store now; it may have been there before."""
+        self._new.append(key)
+
+    def in_order(self, pairs: Mapping[bytes, bytes]) -> list[bytes]:
+        """Each once; what was deleted may still be there, until another key has come."""
+        if self._new:
+            self._ordered = sorted({key for key in (*self._ordered, *self._new) if key in pairs})
+            self._new = []
+        return self._ordered

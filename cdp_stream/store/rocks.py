@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def _options() -> Options:
     options.set_write_buffer_size(_MEMTABLE_BYTES)
     options.set_level_compaction_dynamic_level_bytes(True)
     options.set_max_background_jobs(2)
-    # A stalled write would freeze the heartbeats too, because a write holds the interpreter lock.
+    # A stalled write stands in the way of every step behind it.
     options.set_level_zero_slowdown_writes_trigger(40)
     options.set_level_zero_stop_writes_trigger(80)
     options.set_keep_log_file_num(2)
@@ -46,6 +47,7 @@ class RocksStore:
         """Open or create. Raises StateError when the folder is in use or not a RocksDB."""
         self.path = path
         self.is_open = False
+        self._writing = threading.Lock()
         if not read_only:
             path.mkdir(parents=True, exist_ok=True)
         access = AccessType.read_only() if read_only else AccessType.read_write()
@@ -72,29 +74,37 @@ class RocksStore:
             yield key, value
 
     def commit(self, changes: Mapping[bytes, bytes | None]) -> None:
-        """Apply all changes in one WriteBatch; None deletes."""
+        """Apply all changes in one WriteBatch; None deletes. In any thread: the write itself lets others have the interpreter.
+
+        Raises StateError where the store was closed meanwhile.
+        """
         batch = WriteBatch(raw_mode=True)
         for key, value in changes.items():
             if value is None:
                 batch.delete(key)
             else:
                 batch.put(key, value)
-        self._db.write(batch)
+        with self._writing:
+            if not self.is_open:
+                raise StateError(f"{self.path}: the state was closed before a step was stored")
+            self._db.write(batch)
 
     def checkpoint(self, to: Path) -> None:
-        """The state as it is now in a folder of its own, which must not exist; to be called between two commits.
+        """The state as it is between two commits in a folder of its own, which must not exist.
 
         Files that never change are linked where `to` is on the same disk, so it takes milliseconds. Raises StateError.
         """
         try:
-            Checkpoint(self._db).create_checkpoint(str(to))
+            with self._writing:
+                Checkpoint(self._db).create_checkpoint(str(to))
         except Exception as error:
             raise StateError(f"{to}: no checkpoint of {self.path} could be made: {error}") from error
 
     def close(self) -> None:
-        """Flush and release the lock."""
-        self.is_open = False
-        self._db.close()
+        """Flush and release the lock, once what is being written is there."""
+        with self._writing:
+            self.is_open = False
+            self._db.close()
 
 
 def is_in_use(path: Path) -> bool:

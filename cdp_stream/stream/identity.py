@@ -27,7 +27,9 @@ from cdp_stream.stream.sources import SourceReader, SourceTopic
 from cdp_stream.stream.topics import TopicNames
 
 _SLICES_AHEAD = 3
-"""Slices in the log that are not decided yet: one being decided, the others on their way through the log."""
+"""Slices in the log that are not decided yet while there is a backlog: one being decided, the others on their way through
+the log. Without one a slice waits until the one before is decided, and what comes meanwhile is in it, too.
+"""
 _POLL_MS = 100
 _COMMIT_EVERY_S = 2.0
 _LOOK_EVERY_S = 10.0
@@ -59,8 +61,9 @@ class IdentityOwner:
         self._log = TopicPartition(names.identity_log, 0)
         self._queue: asyncio.Queue[tuple[int, int, bytes, Callable[[], None]]] = asyncio.Queue()
         self._accepts = False
-        self._room = asyncio.Semaphore(_SLICES_AHEAD)
         self._appended: set[int] = set()
+        """Slices that stand in the log and are not decided yet."""
+        self._decided = asyncio.Event()
         self._sent: asyncio.Future[None] | None = None
         self._stored: asyncio.Task[None] | None = None
         self._positions: dict[TopicPartition, int] = {}
@@ -207,14 +210,11 @@ class IdentityOwner:
         next_clock = loop.time() + interval_s
         while True:
             if await self._sources.fill(_POLL_MS):
-                await self._room.acquire()
-                await self._sources.fill(0)
+                await self._room()
                 parts = self._sources.cut()
                 offset = await self._append(Slice(self._world.clock_ms(), parts))
-                if offset < self.stage.barrier.next_offset:
-                    # The agent was faster than the acknowledgement: the slice is decided already.
-                    self._room.release()
-                else:
+                # The agent may be faster than the acknowledgement: then the slice is decided already.
+                if offset >= self.stage.barrier.next_offset:
                     self._appended.add(offset)
             if loop.time() >= next_clock:
                 next_clock = loop.time() + interval_s
@@ -239,11 +239,18 @@ class IdentityOwner:
                 done()
             self._make_room()
 
+    async def _room(self) -> None:
+        """Wait until another slice may stand in the log, and take in what comes meanwhile."""
+        while True:
+            await self._sources.fill(0)
+            if len(self._appended) < (_SLICES_AHEAD if self._sources.has_backlog() else 1):
+                return
+            self._decided.clear()
+            await self._decided.wait()
+
     def _make_room(self) -> None:
-        decided = [offset for offset in self._appended if offset < self.stage.barrier.next_offset]
-        for offset in decided:
-            self._appended.discard(offset)
-            self._room.release()
+        self._appended = {offset for offset in self._appended if offset >= self.stage.barrier.next_offset}
+        self._decided.set()
 
     async def _step(self, offset: int, timestamp: int, entry: Entry, done: Callable[[], None] | None = None) -> None:
         """Decide an entry while the one before is under way; `done` is called when it is stored."""

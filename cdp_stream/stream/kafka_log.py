@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import TopicPartition
 
 from cdp_stream.errors import Fenced
+from cdp_stream.model.ports import Changes, Store
 from cdp_stream.model.time import Instant
 from cdp_stream.store.rocks import RocksStore
 from cdp_stream.stream.batches import WrittenBy, after, record_batch
@@ -28,6 +29,8 @@ _POLL_S = 0.002
 _STOP_WITHIN_S = 3.0
 _WAITS_S = 5.0
 """After how long a claim says that it still waits for a leader."""
+_ASIDE_FROM = 1_000
+"""So many changes take longer to be written than a thread to take them over: then the loop goes on meanwhile."""
 log = logging.getLogger("cdp_stream.claim")
 
 
@@ -38,7 +41,14 @@ def wall_clock_ms() -> Instant:
 
 def kafka_world(settings: Settings) -> World:
     """Kafka, RocksDB and the machine's clock."""
-    return World(KafkaLog(settings.aiokafka_options()), RocksStore, wall_clock_ms)
+    return World(KafkaLog(settings.aiokafka_options()), RocksStore, wall_clock_ms, commit=_commit)
+
+
+async def _commit(store: Store, changes: Changes) -> None:
+    if len(changes) < _ASIDE_FROM:
+        store.commit(changes)
+    else:
+        await asyncio.to_thread(store.commit, changes)
 
 
 class KafkaLog:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from aiokafka.structs import TopicPartition
 
-from cdp_stream.model.ports import Store
+from cdp_stream.model.ports import Changes, Store
 from cdp_stream.model.time import Instant
 
 BatchRecord = tuple[bytes | None, bytes | None, str | None]
@@ -152,6 +152,10 @@ async def _always(_partition: int) -> bool:
     return True
 
 
+async def _at_once(store: Store, changes: Changes) -> None:
+    store.commit(changes)
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """What an owner needs besides its settings: a log, a place for its state, and a clock."""
@@ -163,3 +167,5 @@ class World:
     """The owner's own clock; it enters the log with every entry, and decides nothing by itself."""
     is_ours: Callable[[int], Awaitable[bool]] = _always
     """Whether the group still gives this process the input partition; waits while the group is undecided."""
+    commit: Callable[[Store, Changes], Awaitable[None]] = _at_once
+    """Commits a step's changes to a store; others may have their turn meanwhile."""

@@ -105,7 +105,7 @@ class Owner:
         changes = {**writes, BARRIER_KEY: encoded}
         with self.writer.step():
             barrier.changelog = await self.writer.changelog(changes)
-            self.store.commit(changes)
+            await self._world.commit(self.store, changes)
 
     def state_bytes(self) -> int:
         """Size of the state's files; 0 if the store keeps none."""

@@ -76,6 +76,10 @@ class SourceReader:
             held = sum(map(len, self._buffers.values()))
         return held > 0
 
+    def has_backlog(self) -> bool:
+        """Is there enough for a whole step?"""
+        return sum(map(len, self._buffers.values())) >= self._step_events
+
     def cut(self) -> tuple[SourceSlice, ...]:
         """The next slice of what is buffered: partitions in turn, up to the limits of a step."""
         parts = []

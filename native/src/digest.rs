@@ -1,9 +1,13 @@
-//! Chains of hashes over outputs, as `stages.digest` makes them.
+//! Chains of hashes over outputs, as `stages.digest` makes them, in a thread of their own: nothing waits for a hash but the end.
+
+use std::ops::Range;
+use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
+use std::thread::JoinHandle;
 
 use blake2b_simd::Params;
-use std::ops::Range;
-
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyString};
 use rustc_hash::FxHashMap;
 
@@ -15,67 +19,135 @@ const SIZE: usize = 16;
 const DEPTH_MAX: usize = 100;
 /// Differ from run to run where nothing else does.
 const LEFT_OUT: [&str; 2] = ["seq", "now"];
+/// Records that go to the thread at once, and how many times as many may wait there.
+const TOGETHER: usize = 500;
+const WAITING_MAX: usize = 8;
 
-type OfTopic = FxHashMap<Box<[u8]>, [u8; SIZE]>;
+struct Record {
+    topic: usize,
+    key: PyBackedBytes,
+    value: PyBackedBytes,
+}
+
+/// By topic, as they are numbered, and key.
+type Held = Vec<FxHashMap<Box<[u8]>, [u8; SIZE]>>;
+
+enum Hashing {
+    AtRest(Held),
+    Thread(SyncSender<Vec<Record>>, JoinHandle<PyResult<Held>>),
+}
 
 /// One chain of hashes per topic and key.
 #[pyclass(module = "cdp_stream.stages._native")]
-#[derive(Default)]
 pub struct Chains {
-    topics: FxHashMap<Box<str>, OfTopic>,
-    text: Vec<u8>,
+    canonical: Py<PyAny>,
+    topics: Vec<Box<str>>,
+    taken: Vec<Record>,
+    hashing: Hashing,
 }
 
 #[pymethods]
 impl Chains {
+    /// `canonical`: gives the canonical form of a record that the core does not read.
     #[new]
-    fn new() -> Self {
-        Chains::default()
+    fn new(canonical: Py<PyAny>) -> Self {
+        Chains { canonical, topics: Vec::new(), taken: Vec::new(), hashing: Hashing::AtRest(Vec::new()) }
     }
 
-    /// One record of a topic. False: it is not one that the core reads.
-    fn add(&mut self, topic: &str, key: &[u8], value: &[u8]) -> bool {
-        let mut text = std::mem::take(&mut self.text);
-        text.clear();
-        let is_read = plain(value, &mut text).is_ok();
-        if is_read {
-            self.add_plain(topic, key, &text);
+    /// One record of a topic. Raises, late, what `canonical` has raised.
+    fn add(&mut self, py: Python<'_>, topic: &str, key: PyBackedBytes, value: PyBackedBytes) -> PyResult<()> {
+        let number = self.topics.iter().position(|known| **known == *topic).unwrap_or_else(|| {
+            self.topics.push(topic.into());
+            self.topics.len() - 1
+        });
+        self.taken.push(Record { topic: number, key, value });
+        if self.taken.len() >= TOGETHER {
+            self.pass_on(py)?;
         }
-        self.text = text;
-        is_read
-    }
-
-    /// One record of a topic, in canonical form and without what is left out.
-    fn add_plain(&mut self, topic: &str, key: &[u8], plain: &[u8]) {
-        if !self.topics.contains_key(topic) {
-            self.topics.insert(topic.into(), FxHashMap::default());
-        }
-        let Some(chains) = self.topics.get_mut(topic) else { return };
-        let mut hash = Params::new().hash_length(SIZE).to_state();
-        let mut chain = [0; SIZE];
-        match chains.get_mut(key) {
-            Some(held) => {
-                hash.update(held).update(plain);
-                held.copy_from_slice(hash.finalize().as_bytes());
-            }
-            None => {
-                hash.update(plain);
-                chain.copy_from_slice(hash.finalize().as_bytes());
-                chains.insert(key.into(), chain);
-            }
-        }
+        Ok(())
     }
 
     /// Topic, key and chain, in no order.
-    fn all<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyString>, Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+    #[allow(clippy::type_complexity)]
+    fn all<'py>(
+        &mut self,
+        py: Python<'py>,
+    ) -> PyResult<Vec<(Bound<'py, PyString>, Bound<'py, PyBytes>, Bound<'py, PyBytes>)>> {
+        self.pass_on(py)?;
+        let held = self.rest(py)?;
         let mut found = Vec::new();
-        for (topic, chains) in &self.topics {
+        for (topic, chains) in self.topics.iter().zip(&held) {
             let topic = PyString::intern(py, topic);
             for (key, chain) in chains {
                 found.push((topic.clone(), PyBytes::new(py, key), PyBytes::new(py, chain)));
             }
         }
-        found
+        self.hashing = Hashing::AtRest(held);
+        Ok(found)
+    }
+}
+
+impl Chains {
+    /// Give the thread what was taken.
+    fn pass_on(&mut self, py: Python<'_>) -> PyResult<()> {
+        let taken = std::mem::take(&mut self.taken);
+        if let Hashing::AtRest(held) = &mut self.hashing {
+            let held = std::mem::take(held);
+            let canonical = self.canonical.clone_ref(py);
+            let (sender, receiver) = sync_channel(WAITING_MAX);
+            self.hashing = Hashing::Thread(sender, std::thread::spawn(|| hash_all(receiver, held, canonical)));
+        }
+        let Hashing::Thread(sender, _) = &self.hashing else { return Ok(()) };
+        match py.detach(|| sender.send(taken)) {
+            Ok(()) => Ok(()),
+            // It has ended, and says why.
+            Err(_) => self.rest(py).map(|held| self.hashing = Hashing::AtRest(held)),
+        }
+    }
+
+    /// Wait until all is hashed.
+    fn rest(&mut self, py: Python<'_>) -> PyResult<Held> {
+        match std::mem::replace(&mut self.hashing, Hashing::AtRest(Vec::new())) {
+            Hashing::AtRest(held) => Ok(held),
+            Hashing::Thread(sender, thread) => py.detach(|| {
+                drop(sender);
+                thread.join().unwrap_or_else(|_| Err(PyRuntimeError::new_err("the thread that hashes has failed")))
+            }),
+        }
+    }
+}
+
+fn hash_all(batches: Receiver<Vec<Record>>, mut held: Held, canonical: Py<PyAny>) -> PyResult<Held> {
+    let mut text = Vec::new();
+    for batch in batches {
+        for record in batch {
+            text.clear();
+            if plain(&record.value, &mut text).is_err() {
+                text = Python::attach(|py| canonical.call1(py, (&record.value,))?.extract(py))?;
+            }
+            while held.len() <= record.topic {
+                held.push(FxHashMap::default());
+            }
+            add_plain(&mut held[record.topic], &record.key, &text);
+        }
+    }
+    Ok(held)
+}
+
+/// One record in canonical form.
+fn add_plain(chains: &mut FxHashMap<Box<[u8]>, [u8; SIZE]>, key: &[u8], plain: &[u8]) {
+    let mut hash = Params::new().hash_length(SIZE).to_state();
+    match chains.get_mut(key) {
+        Some(chain) => {
+            hash.update(chain).update(plain);
+            chain.copy_from_slice(hash.finalize().as_bytes());
+        }
+        None => {
+            hash.update(plain);
+            let mut chain = [0; SIZE];
+            chain.copy_from_slice(hash.finalize().as_bytes());
+            chains.insert(key.into(), chain);
+        }
     }
 }
 
@@ -113,7 +185,15 @@ fn put_value(json: &mut Json<'_>, text: &mut Vec<u8>, depth: usize) -> Result<()
             Ok(())
         }
         b'"' => {
-            put_json_string(text, &json.text()?);
+            match json.plain_text()? {
+                // What stands there without an escape is what orjson would write.
+                Some(plain) => {
+                    text.push(b'"');
+                    text.extend_from_slice(plain.as_bytes());
+                    text.push(b'"');
+                }
+                None => put_json_string(text, &json.text()?),
+            }
             Ok(())
         }
         _ => {

@@ -1,6 +1,7 @@
 //! Reads JSON: values, or only what is asked for.
 
 use crate::msgpack::{put_msgpack_array, put_msgpack_map, put_msgpack_text};
+use crate::text::plain_length;
 use crate::value::{any_twice, Odd, Value, DEPTH_MAX, PLAN_DEPTH_MAX};
 
 /// Reads JSON, strictly; numbers beyond 64 bits are odd.
@@ -74,13 +75,20 @@ impl<'a> Json<'a> {
         if self.peek()? != b'"' {
             return Err(Odd);
         }
-        let start = self.at + 1;
-        let size = self.bytes[start..].iter().position(|&byte| byte == b'"' || byte == b'\\').ok_or(Odd)?;
-        if self.bytes[start + size] == b'\\' {
-            return Err(Odd);
-        }
-        self.at = start + size + 1;
+        let key = self.plain_text()?.ok_or(Odd)?;
         self.expect(b':')?;
+        Ok(Some(key))
+    }
+
+    /// The string that begins here as it stands, where no escape is in it; None, and nothing taken, where there is one.
+    pub fn plain_text(&mut self) -> Result<Option<&'a str>, Odd> {
+        let start = self.at + 1;
+        let size = plain_length(self.bytes.get(start..).ok_or(Odd)?);
+        match self.bytes.get(start + size) {
+            Some(b'"') => self.at = start + size + 1,
+            Some(b'\\') => return Ok(None),
+            _ => return Err(Odd),
+        }
         std::str::from_utf8(&self.bytes[start..start + size]).map(Some).map_err(|_| Odd)
     }
 
@@ -88,11 +96,10 @@ impl<'a> Json<'a> {
     pub fn text(&mut self) -> Result<Box<str>, Odd> {
         self.expect(b'"')?;
         let start = self.at;
-        let size =
-            self.bytes[start..].iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\').ok_or(Odd)?;
+        let size = plain_length(&self.bytes[start..]);
         let plain = std::str::from_utf8(&self.bytes[start..start + size]).map_err(|_| Odd)?;
         self.at += size;
-        match self.bytes[self.at] {
+        match self.bytes.get(self.at).ok_or(Odd)? {
             b'"' => {
                 self.at += 1;
                 Ok(plain.into())
@@ -105,11 +112,10 @@ impl<'a> Json<'a> {
     fn escaped(&mut self, mut text: String) -> Result<Box<str>, Odd> {
         loop {
             let start = self.at;
-            let size =
-                self.bytes[start..].iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\').ok_or(Odd)?;
+            let size = plain_length(&self.bytes[start..]);
             text.push_str(std::str::from_utf8(&self.bytes[start..start + size]).map_err(|_| Odd)?);
             self.at += size + 1;
-            match self.bytes[start + size] {
+            match self.bytes.get(start + size).ok_or(Odd)? {
                 b'"' => return Ok(text.into_boxed_str()),
                 b'\\' => {}
                 _ => return Err(Odd),

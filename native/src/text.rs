@@ -140,16 +140,36 @@ impl Derive {
     }
 }
 
+const EACH: u64 = 0x0101_0101_0101_0101;
+const TOP: u64 = EACH << 7;
+
+/// How many bytes come before the first that a JSON string does not hold as it is: a quote, a backslash, a control character.
+pub fn plain_length(bytes: &[u8]) -> usize {
+    // Eight at a time: what is zero once a byte is taken out borrows from its top bit.
+    let zero = |word: u64| word.wrapping_sub(EACH) & !word;
+    let mut at = 0;
+    while let Some(eight) = bytes[at..].first_chunk::<8>() {
+        let word = u64::from_le_bytes(*eight);
+        let quote = zero(word ^ (EACH * 0x22)) | zero(word ^ (EACH * 0x5c));
+        let special = (quote | word.wrapping_sub(EACH * 0x20) & !word) & TOP;
+        if special != 0 {
+            return at + (special.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    let is_special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+    at + bytes[at..].iter().position(is_special).unwrap_or(bytes.len() - at)
+}
+
 /// A JSON string with its quotes, as orjson and msgspec write it.
 pub fn put_json_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let bytes = text.as_bytes();
     let mut from = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
+    loop {
+        let at = from + plain_length(&bytes[from..]);
         out.extend_from_slice(&bytes[from..at]);
+        let Some(&byte) = bytes.get(at) else { break };
         from = at + 1;
         match byte {
             b'"' => out.extend_from_slice(b"\\\""),
@@ -166,6 +186,25 @@ pub fn put_json_string(out: &mut Vec<u8>, text: &str) {
             }
         }
     }
-    out.extend_from_slice(&bytes[from..]);
     out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain_length;
+
+    #[test]
+    fn what_a_json_string_does_not_hold_as_it_is_is_found_wherever_it_stands() {
+        for byte in 0..=255u8 {
+            let is_special = byte < 0x20 || byte == b'"' || byte == b'\\';
+            for size in 0..20 {
+                for place in 0..size {
+                    let mut bytes = vec![0x80 | byte; size];
+                    bytes[place] = byte;
+                    let first = if is_special { place } else { size };
+                    assert_eq!(plain_length(&bytes), first, "{byte} at {place} of {size}");
+                }
+            }
+        }
+    }
 }

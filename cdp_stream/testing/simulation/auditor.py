@@ -10,7 +10,7 @@ import msgspec
 import orjson
 from aiokafka.structs import TopicPartition
 
-from cdp_stream.model.ports import Store
+from cdp_stream.model.ports import Changes, Store
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
 from cdp_stream.stages.profile_shapes import ProfileBarrier
 from cdp_stream.stages.records import (
@@ -27,7 +27,6 @@ from cdp_stream.stream.topics import TopicNames
 from cdp_stream.testing.simulation.broker import SimulatedBroker, Stored
 from cdp_stream.testing.simulation.invariants import Violations
 from cdp_stream.testing.simulation.list_checks import Receiver
-from cdp_stream.testing.simulation.process import Changes
 from cdp_stream.testing.simulation.state_checks import check_graph, check_partition
 
 Barrier = IdentityBarrier | ProfileBarrier

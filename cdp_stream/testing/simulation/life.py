@@ -11,10 +11,10 @@ from typing import Any
 from aiokafka.structs import TopicPartition
 
 from cdp_stream.errors import Fenced
-from cdp_stream.model.ports import Store
+from cdp_stream.model.ports import Changes, Store
 from cdp_stream.testing.simulation.client import SimulatedLog
 from cdp_stream.testing.simulation.plan import Plan
-from cdp_stream.testing.simulation.process import Changes, Disk, Killed, Process, SimulatedStore
+from cdp_stream.testing.simulation.process import Disk, Killed, Process, SimulatedStore
 
 _OFFERED_MAX = 60
 _HAND_OVER_MS = 200

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
-from cdp_stream.model.ports import Store
+from cdp_stream.model.ports import Changes, Store
 from cdp_stream.store.memory import MemoryStore
 from cdp_stream.store.rocks import RocksStore
 
-Changes = Mapping[bytes, bytes | None]
 _UNDO_MAX = 3
 """How many of the last commits a power cut may take back."""
 

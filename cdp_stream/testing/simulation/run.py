@@ -16,7 +16,7 @@ from aiokafka.structs import TopicPartition
 
 from cdp_stream.errors import Fenced, StartAgain
 from cdp_stream.metrics import IdentityMetrics, Metrics, ProfileMetrics
-from cdp_stream.model.ports import Store
+from cdp_stream.model.ports import Changes, Store
 from cdp_stream.model.time import Instant
 from cdp_stream.pipeline import CompiledTopology, compile_topology
 from cdp_stream.stages.records import PROFILE_CHANGES, SHIPMENTS
@@ -33,7 +33,7 @@ from cdp_stream.testing.simulation.invariants import Violation, Violations
 from cdp_stream.testing.simulation.life import Life
 from cdp_stream.testing.simulation.loop import Stuck, VirtualLoop
 from cdp_stream.testing.simulation.plan import Plan
-from cdp_stream.testing.simulation.process import Changes, Disk, Killed, Process
+from cdp_stream.testing.simulation.process import Disk, Killed, Process
 from cdp_stream.testing.simulation.sending import send_traffic
 
 START: Instant = 1_767_225_600_000
@@ -310,7 +310,13 @@ class Simulation:
             await asyncio.sleep(self.network.delay(life.where))
             return known
 
-        world = World(log, life.opener(committed), lambda: self.world_clock() + 7 * machine, is_ours)
+        async def commit(store: Store, changes: Changes) -> None:
+            # Others have their turn before it is done, and after it before the owner hears of it.
+            await asyncio.sleep(self.network.delay(life.where))
+            store.commit(changes)
+            await asyncio.sleep(self.network.delay(life.where))
+
+        world = World(log, life.opener(committed), lambda: self.world_clock() + 7 * machine, is_ours, commit)
         identity_metrics, profile_metrics = _metrics()
         owner: Any
         if stage == "identity":

@@ -1,21 +1,24 @@
 //! A profile as the core keeps it, read from and written to the state's bytes (`model.profile.ProfileState`).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use indexmap::IndexMap;
-use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use crate::text::Instant;
 use crate::value::{put_msgpack_array, put_msgpack_int, put_msgpack_map, put_msgpack_text, Msgpack, Odd, Value};
 
-/// A dict of the state: by key, in the order of insertion.
-pub type Map<T> = IndexMap<Arc<str>, T, FxBuildHasher>;
+/// A dict of the state: by key, in the order of insertion. Senders choose keys, but cannot know the hash's seed.
+pub type Map<T> = IndexMap<Arc<str>, T, RandomState>;
+/// What was met already, of names and ids that senders choose.
+pub type Met<T> = HashSet<T, RandomState>;
 /// Ids that go together in one outgoing message: type and id of each.
 pub type Combination = Vec<(Arc<str>, Box<str>)>;
 
 /// Names that many profiles share, each kept once.
 #[derive(Default)]
-pub struct Names(FxHashSet<Arc<str>>);
+pub struct Names(Met<Arc<str>>);
 
 /// More names than that come from senders, who may invent any; they are not shared.
 const NAMES_MAX: usize = 100_000;
@@ -211,7 +214,7 @@ fn map<T>(
     mut read: impl FnMut(&mut Msgpack<'_>, &mut Names) -> Result<T, Odd>,
 ) -> Result<Map<T>, Odd> {
     let size = pack.map()?;
-    let mut found = Map::with_capacity_and_hasher(size, FxBuildHasher);
+    let mut found = Map::with_capacity_and_hasher(size, RandomState::default());
     for _ in 0..size {
         let key = names.shared(pack.text()?);
         let value = read(pack, names)?;

@@ -4,12 +4,12 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::numbers::alike;
 use super::outputs::{Cause, News, Tally, Told};
 use super::plan::{Connection, Plan, Route, Selection, Strategy};
-use super::profile::{Combination, Map, Profile};
+use super::profile::{Combination, Map, Met, Profile};
 use super::world::{read, Scope, World, NEVER};
 use crate::value::Value;
 
@@ -192,7 +192,7 @@ pub fn combinations(profile: &Profile, selection: &Selection) -> Vec<Combination
 fn of_kind(profile: &Profile, kind: &[(Arc<str>, Strategy)]) -> Combination {
     let mut ids: Vec<(Arc<str>, Box<str>, i64)> = Vec::new();
     // A profile may hold thousands; an id that a merge brought in twice keeps its first place.
-    let mut met: FxHashSet<(&str, &str)> = FxHashSet::default();
+    let mut met: Met<(&str, &str)> = Met::default();
     for known in &profile.external_ids {
         if kind.iter().any(|(type_, _)| *type_ == known.type_) && met.insert((&known.type_, &known.id)) {
             ids.push((known.type_.clone(), known.id.clone(), known.first_seen));

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -42,3 +43,31 @@ def test_order_and_content_count_but_not_the_place_in_the_log() -> None:
     moved = ("ledger", b"k", b'{"now":"y","seq":"8","a":1}')
     assert total([one, other], compiled=True) == total([moved, other], compiled=True)
     assert total([one, other], compiled=True) != total([other, one], compiled=True)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_so_many_that_they_are_hashed_in_several_goes(compiled: bool) -> None:
+    rows = [("ledger", b"%d" % (number % 7), b'{"n":%d,"a":1}' % number) for number in range(2_000)]
+    assert total(rows, compiled=compiled) == total(rows, compiled=not compiled)
+    assert total(rows, compiled=compiled) != total([*rows[:-8], rows[-1], *rows[-7:-1], rows[-8]], compiled=compiled)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_records_go_on_after_a_total(compiled: bool) -> None:
+    digest = OutputsDigest(compiled=compiled)
+    totals = []
+    for number in range(3):
+        digest.add("ledger", b"", b'{"n":%d}' % number)
+        totals.append(digest.total([]))
+    again = OutputsDigest(compiled=not compiled)
+    for number in range(3):
+        again.add("ledger", b"", b'{"n":%d}' % number)
+    assert totals[2] == again.total([])
+    assert len(set(totals)) == 3
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("records", [1, 10_000])
+def test_what_is_no_record_is_an_error(compiled: bool, records: int) -> None:
+    with pytest.raises(orjson.JSONDecodeError):
+        total([("ledger", b"", b"{nonsense")] * records, compiled=compiled)
