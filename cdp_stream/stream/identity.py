@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from aiokafka.structs import TopicPartition
 
@@ -30,12 +32,24 @@ _SLICES_AHEAD = 3
 """Slices in the log that are not decided yet while there is a backlog: one being decided, the others on their way through
 the log. Without one a slice waits until the one before is decided, and what comes meanwhile is in it, too.
 """
+_UNDER_WAY = 3
+"""Steps that are decided and not stored: one in the store's hands, one in the changelog's, one on its way to the topics."""
 _POLL_MS = 100
 _COMMIT_EVERY_S = 2.0
 _LOOK_EVERY_S = 10.0
 _SILENT_S = 5.0
 """After so long without an entry the log is read past the group's client."""
 log = logging.getLogger("cdp_stream.identity")
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a step tells the ones behind it, and what it hears from the one before."""
+
+    sent: asyncio.Future[None]
+    logged: asyncio.Future[None]
+    logged_before: asyncio.Future[None] | None
+    stored_before: asyncio.Task[None] | None
 
 
 class IdentityOwner:
@@ -65,7 +79,10 @@ class IdentityOwner:
         """Slices that stand in the log and are not decided yet."""
         self._decided = asyncio.Event()
         self._sent: asyncio.Future[None] | None = None
-        self._stored: asyncio.Task[None] | None = None
+        self._logged: asyncio.Future[None] | None = None
+        """Of the last step: its outputs, and those before it in the changelog; its own place in that."""
+        self._under_way: deque[asyncio.Task[None]] = deque()
+        """Steps that are decided and not stored, as far as it is known."""
         self._positions: dict[TopicPartition, int] = {}
         self._tasks: asyncio.TaskGroup
         self.stage: IdentityStage
@@ -179,8 +196,7 @@ class IdentityOwner:
                 if before is not None and record.offset >= before:
                     break
                 await self._step(record.offset, record.timestamp, decode_entry(record.value))
-            if self._stored is not None:
-                await self._stored
+            await self._at_most_under_way(0)
         finally:
             await consumer.stop()
 
@@ -257,10 +273,16 @@ class IdentityOwner:
         began, records, step = await self._decide(offset, timestamp, entry)
         if self._sent is not None:
             await self._sent
-        self._sent = asyncio.get_running_loop().create_future()
-        self._stored = self._tasks.create_task(
-            self._send_and_store(step, records, began, self._sent, self._stored, done)
-        )
+        await self._at_most_under_way(_UNDER_WAY - 1)
+        stored_before = self._under_way[-1] if self._under_way else None
+        logged_before, loop = self._logged, asyncio.get_running_loop()
+        self._sent, self._logged = loop.create_future(), loop.create_future()
+        told = _Told(self._sent, self._logged, logged_before, stored_before)
+        self._under_way.append(self._tasks.create_task(self._send_and_store(step, records, began, told, done)))
+
+    async def _at_most_under_way(self, steps: int) -> None:
+        while len(self._under_way) > steps:
+            await self._under_way.popleft()
 
     async def _decide(self, offset: int, timestamp: int, entry: Entry) -> tuple[float, list[RawRecord], IdentityStep]:
         """When its decision began, its records, and the step of an entry."""
@@ -291,8 +313,7 @@ class IdentityOwner:
         step: IdentityStep,
         records: Sequence[RawRecord],
         began: float,
-        sent: asyncio.Future[None],
-        stored_before: asyncio.Task[None] | None,
+        told: _Told,
         done: Callable[[], None] | None,
     ) -> None:
         """The outputs, then the changelog, then the store. The next step's outputs go out beside this one's changelog,
@@ -314,11 +335,15 @@ class IdentityOwner:
         acked = time.perf_counter()
         for (partition, _), at in zip(messages, offsets[len(step.outputs) :], strict=True):
             barrier.previous[partition] = at
-        if stored_before is not None:
-            await stored_before
+        if told.logged_before is not None:
+            await told.logged_before
         encoded = self.stage.encode_barrier(step)
-        sent.set_result(None)
-        await self._owner.store_step(step.writes, barrier, encoded)
+        told.sent.set_result(None)
+        writes = await self._owner.log_step(step.writes, barrier, encoded)
+        told.logged.set_result(None)
+        if told.stored_before is not None:
+            await told.stored_before
+        await self._owner.commit(writes)
         self.stage.graph.committed()
         self._positions = _source_positions(step.barrier)
         if done is not None:

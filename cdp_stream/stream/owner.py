@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aiokafka.structs import TopicPartition
 
-from cdp_stream.model.ports import Store
+from cdp_stream.model.ports import Changes, Store
 from cdp_stream.model.time import DAY_MS, Instant
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
 from cdp_stream.stages.profile_shapes import ProfileBarrier
@@ -100,11 +100,22 @@ class Owner:
         """Send a step's outputs and await their acknowledgements."""
         return await self.writer.send(records, positions)
 
-    async def store_step(self, writes: Mapping[bytes, bytes | None], barrier: Barrier, encoded: bytes) -> None:
+    async def store_step(self, writes: Changes, barrier: Barrier, encoded: bytes) -> None:
         """Changelog, then the store. Only after every output of the step is acknowledged."""
-        changes = {**writes, BARRIER_KEY: encoded}
         with self.writer.step():
-            barrier.changelog = await self.writer.changelog(changes)
+            await self.commit(await self.log_step(writes, barrier, encoded))
+
+    async def log_step(self, writes: Changes, barrier: Barrier, encoded: bytes) -> Changes:
+        """The changelog, once every output of the step is acknowledged. Returns what is to be committed then, in the order
+        of the steps.
+        """
+        changes = {**writes, BARRIER_KEY: encoded}
+        barrier.changelog = await self.writer.changelog(changes)
+        return changes
+
+    async def commit(self, changes: Changes) -> None:
+        """The store, last."""
+        with self.writer.step():
             await self._world.commit(self.store, changes)
 
     def state_bytes(self) -> int:
