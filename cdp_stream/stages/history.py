@@ -24,6 +24,14 @@ HISTORY_MAX: Final = 1_000
 RETAINED_BYTES_MAX: Final = 4 * 1024 * 1024
 """How much of a profile's events is retained: the latest that have room in it."""
 
+_CUT_EVERY: Final = 250
+_CUT_SHARE: Final = 4
+"""So many additions lie between two cuts of a history on average, or a so-manieth of the limit, so that cutting is rare."""
+_CUTS_MISSED: Final = 20
+_CUT_BYTES: Final = 4 * 1024
+"""An event of so many bytes counts as one more addition."""
+_SPREAD: Final = 0x9E37_79B9_7F4A_7C15
+
 _SHORT_ARRAY: Final = 0x90
 _ARRAY_OF_ONE: Final = _SHORT_ARRAY | 1
 
@@ -47,6 +55,21 @@ def history_entry(event: ProfileEvent, retention: Retention) -> bytes:
     if event.name is None or event.collection != USERS or not retention.events:
         return _encode(_Named(event.message_id))
     return _encode(PastEvent(event.message_id, event.now, event.time, event.name, event.properties, event.context))
+
+
+def is_cut_at(place: int, size: int, retention: Retention) -> bool:
+    """Is the history cut when an entry of this size is added at this place in the log?
+
+    Chance decides, and the place is the chance: nothing has to be counted, so nothing is forgotten when a profile leaves
+    memory, or changes hands, and every run cuts at the same places.
+    """
+    drawn = ((place * _SPREAD) & 0xFFFF_FFFF_FFFF_FFFF) >> 32
+    return drawn % max(_CUT_EVERY, retention.events // _CUT_SHARE) <= size // _CUT_BYTES
+
+
+def history_max(events: int) -> int:
+    """How many entries a history has at most where so many `events` are retained; once in 10^8 cuts one comes too late."""
+    return max(HISTORY_MAX, events) + _CUTS_MISSED * max(_CUT_EVERY, events // _CUT_SHARE)
 
 
 def stored_entry(raw: bytes) -> bytes:

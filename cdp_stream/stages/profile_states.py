@@ -15,7 +15,7 @@ from cdp_stream.model.profile import ProfileState
 from cdp_stream.model.time import Instant
 from cdp_stream.pipeline import Retention
 from cdp_stream.stages.due_index import DueIndex
-from cdp_stream.stages.history import Entries, cut, history_entry, stored_entry
+from cdp_stream.stages.history import Entries, cut, history_entry, is_cut_at, stored_entry
 
 if TYPE_CHECKING:
     from cdp_stream.stages._native import ProfileCore
@@ -27,12 +27,7 @@ _QUEUE_ENDS: Final = b"w"
 _QUEUE: Final = b"q"
 _PIECE: Final = b"s"
 _CLOCK: Final = b"c"
-HISTORY_SLACK: Final = 100
-"""After how many additions to one profile its history is cut to its limits, or a fourth of the limit, so that cutting
-is rare."""
-HISTORY_SLACK_SHARE: Final = 4
-_HISTORY_SLACK_BYTES: Final = 4 * 1024
-"""An event of so many bytes counts as one more addition."""
+_BEGINNINGS_MAX: Final = 10_000
 CACHE_PROFILES_MAX: Final = 100_000
 _NEW_PROFILE_BYTES: Final = 500
 _KEY_BYTES: Final = 50
@@ -63,7 +58,10 @@ class ProfileDraft:
         self._touched: set[ProfileId] = set()
         self._writes: dict[bytes, bytes | None] = {}
         self._history: dict[ProfileId, dict[bytes, bytes | None]] = {}
-        self._added: dict[ProfileId, int] = {}
+        self._begins: dict[ProfileId, bytes] = {}
+        """Where histories that were cut begin, as far as it is known: nothing in the store stands before it. A scan from
+        further ahead would pass over every entry that was ever deleted there, until the store has forgotten it.
+        """
         self._due = DueIndex(store)
         self._parked = {ProfileId(key[len(_QUEUE_ENDS) :].decode()) for key, _ in store.scan(_QUEUE_ENDS)}
         if core is not None:
@@ -166,9 +164,9 @@ class ProfileDraft:
         self._touched.discard(profile_id)
         self._writes[_PROFILE + profile_id.encode()] = None
         self._writes[_REDIRECT + profile_id.encode()] = into.encode()
-        self._added.pop(profile_id, None)
         for key, _ in self._history_pairs(profile_id):
             self._history.setdefault(profile_id, {})[key] = None
+        self._begins.pop(profile_id, None)
 
     def add_history(self, profile_id: ProfileId, seq: int, event: ProfileEvent, retention: Retention) -> int:
         """Remember that the event belongs to the profile. Returns how many older ones were let go for want of room."""
@@ -176,20 +174,16 @@ class ProfileDraft:
         self.bytes_pending += len(raw) + _KEY_BYTES
         mine = self._history.setdefault(profile_id, {})
         mine[_history_key(profile_id, seq)] = raw
-        added = self._added.get(profile_id, 0) + 1 + len(raw) // _HISTORY_SLACK_BYTES
-        if added < max(HISTORY_SLACK, retention.events // HISTORY_SLACK_SHARE):
-            self._added[profile_id] = added
-            return 0
-        return self.cut_history(profile_id, retention, event.now)
+        return self.cut_history(profile_id, retention, event.now) if is_cut_at(seq, len(raw), retention) else 0
 
     def cut_history(self, profile_id: ProfileId, retention: Retention, now: Instant) -> int:
         """Let go what is beyond the limits. Returns how many events go though they are not too old."""
-        self._added[profile_id] = 0
         before = self._history_pairs(profile_id)
         after, let_go = cut(_entries(before), retention, now)
         gone = len(before) - len(after)
         mine = self._history.setdefault(profile_id, {})
         mine.update((key, None) for key, _ in before[:gone])
+        self._begins_at(profile_id, before[gone:])
         for (key, raw), (_, kept) in zip(before[gone:], after, strict=True):
             if kept is not raw:
                 mine[key] = kept
@@ -198,11 +192,11 @@ class ProfileDraft:
 
     def put_history(self, profile_id: ProfileId, entries: Entries, retention: Retention, now: Instant) -> int:
         """Replace the profile's history by as much of these entries as is to be kept. Returns how many are let go."""
-        self._added[profile_id] = 0
         kept, let_go = cut(entries, retention, now)
         after = {_history_key(profile_id, seq): raw for seq, raw in kept}
         mine = self._history.setdefault(profile_id, {})
         before = dict(self._history_pairs(profile_id))
+        self._begins_at(profile_id, list(after.items()))
         for key in before.keys() - after.keys():
             mine[key] = None
         for key, raw in after.items():
@@ -326,7 +320,6 @@ class ProfileDraft:
         if len(self._cache) > CACHE_PROFILES_MAX:
             for key in list(self._cache)[: len(self._cache) // 2]:
                 del self._cache[key]
-                self._added.pop(key, None)
                 self._sizes.pop(key, None)
                 self._due.forget(key)
         if self._core is not None:
@@ -343,10 +336,18 @@ class ProfileDraft:
     def _history_pairs(self, profile_id: ProfileId) -> list[tuple[bytes, bytes]]:
         if self._core is not None and (added := self._core.take_history(profile_id)):
             self._history.setdefault(profile_id, {}).update(added)
-        stored = self._store.scan(_HISTORY + profile_id.encode())
+        stored = self._store.scan(_HISTORY + profile_id.encode(), self._begins.get(profile_id, b""))
         pairs: dict[bytes, bytes | None] = {key: stored_entry(value) for key, value in stored}
         pairs.update(self._history.get(profile_id, {}))
         return [(key, value) for key, value in sorted(pairs.items()) if value is not None]
+
+    def _begins_at(self, profile_id: ProfileId, pairs: list[tuple[bytes, bytes]]) -> None:
+        if len(self._begins) >= _BEGINNINGS_MAX:
+            self._begins.clear()
+        if pairs:
+            self._begins[profile_id] = pairs[0][0]
+        else:
+            self._begins.pop(profile_id, None)
 
 
 def _history_key(profile_id: ProfileId, seq: int) -> bytes:

@@ -16,10 +16,10 @@ from cdp_stream.model.ids import ACCOUNTS, USERS
 from cdp_stream.model.ports import Store
 from cdp_stream.model.profile import ProfileState
 from cdp_stream.stages.graph import GraphDraft
-from cdp_stream.stages.history import HISTORY_MAX
+from cdp_stream.stages.history import history_max
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
 from cdp_stream.stages.profile_shapes import Parked, ProfileBarrier
-from cdp_stream.stages.profile_states import HISTORY_SLACK, HISTORY_SLACK_SHARE, QueueEnds
+from cdp_stream.stages.profile_states import QueueEnds
 from cdp_stream.stages.records import partition_of
 from cdp_stream.stages.state_format import decode_barrier
 from cdp_stream.stages.versions import stored_version
@@ -203,8 +203,7 @@ def check_partition(store: Store, partition: int, partitions: int, violations: V
 
 def _check_history(store: Store, states: dict[str, ProfileState], violations: Violations) -> None:
     histories = Counter(key[1 : 1 + _ID_LENGTH].decode() for key, _ in store.scan(b"h"))
-    limit = max([HISTORY_MAX, *(version.retain.events for version in versions_of(store).values())])
-    limit += max(HISTORY_SLACK, limit // HISTORY_SLACK_SHARE)
+    limit = history_max(max((version.retain.events for version in versions_of(store).values()), default=0))
     for profile_id, count in histories.items():
         if profile_id not in states:
             violations.add(25, profile_id, f"{count} message ids of a profile that has no state")

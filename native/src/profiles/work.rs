@@ -17,9 +17,11 @@ use crate::text::Instant;
 /// As the draft reckons (`stages/profile_states.py`).
 const NEW_PROFILE_BYTES: usize = 500;
 const KEY_BYTES: usize = 50;
-const HISTORY_SLACK: usize = 100;
-const HISTORY_SLACK_SHARE: usize = 4;
-const HISTORY_SLACK_BYTES: usize = 4 * 1024;
+/// When a history is cut (`stages/history.py`).
+const CUT_EVERY: usize = 250;
+const CUT_SHARE: usize = 4;
+const CUT_BYTES: usize = 4 * 1024;
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 const SEQ_BITS: u32 = 24;
 /// Profiles that were found crowded are left alone; so many are remembered.
 const CROWDED_MAX: usize = 10_000;
@@ -30,8 +32,6 @@ pub struct Held {
     pub is_touched: bool,
     /// Bytes as last read or written; 0 for a new one.
     pub size: usize,
-    /// Additions to its history since that was cut.
-    pub added: usize,
     /// Where the index of due times has it.
     pub place: Option<Instant>,
     pub is_moved: bool,
@@ -87,7 +87,7 @@ impl ProfileCore {
                 if is_touched {
                     self.touched.push(profile_id.into());
                 }
-                let held = Held { profile, is_touched, size, added: 0, place, is_moved: false };
+                let held = Held { profile, is_touched, size, place, is_moved: false };
                 self.profiles.insert(profile_id.into(), held);
                 crowded
             }
@@ -132,7 +132,7 @@ impl ProfileCore {
         if is_new {
             let created = event.created.unwrap_or(event.time);
             let profile = Profile::new(&event.profile_id, event.is_user, created);
-            let held = Held { profile, is_touched: false, size: 0, added: 0, place: None, is_moved: false };
+            let held = Held { profile, is_touched: false, size: 0, place: None, is_moved: false };
             self.profiles.insert(event.profile_id.clone(), held);
         }
         let Some(held) = self.profiles.get_mut(&event.profile_id) else { return Ok(Taken::Left) };
@@ -188,13 +188,8 @@ impl ProfileCore {
         self.pending_bytes += size + KEY_BYTES;
         let seq = (step as u64) << SEQ_BITS | event.record as u64;
         self.history.push((event.event.profile_id.clone(), seq, event.entry));
-        let Some(held) = self.profiles.get_mut(&event.event.profile_id) else { return false };
-        held.added += 1 + size / HISTORY_SLACK_BYTES;
-        let cut = held.added >= HISTORY_SLACK.max(plan.retained_events / HISTORY_SLACK_SHARE);
-        if cut {
-            held.added = 0;
-        }
-        cut
+        let drawn = (seq.wrapping_mul(SPREAD) >> 32) as usize;
+        drawn % CUT_EVERY.max(plan.retained_events / CUT_SHARE) <= size / CUT_BYTES
     }
 
     /// Append what was told as records; `about`: the middle of their `src`.

@@ -1,0 +1,84 @@
+"""When a history is cut, and from where it is read then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cdp_stream.model.change import ProfileEvent
+from cdp_stream.model.ids import ProfileId
+from cdp_stream.pipeline import Retention
+from cdp_stream.stages.history import HISTORY_MAX, history_max, is_cut_at
+from cdp_stream.stages.profile_states import ProfileDraft
+from cdp_stream.store.memory import MemoryStore
+
+NOBODY = ProfileId("use_" + "0" * 27)
+NO_EVENTS = Retention(0, 0)
+
+
+class WatchedStore(MemoryStore):
+    """Remembers from where it was read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.starts: list[bytes] = []
+
+    def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        if prefix == b"h" + NOBODY.encode():
+            self.starts.append(max(prefix, start))
+        return super().scan(prefix, start)
+
+
+def add(draft: ProfileDraft, step: int) -> None:
+    event = ProfileEvent(
+        index=0,
+        record=0,
+        profile_id=NOBODY,
+        collection="users",
+        type="track",
+        message_id=f"m{step}",
+        time=step,
+        now=step,
+    )
+    draft.add_history(NOBODY, step << 24, event, NO_EVENTS)
+
+
+def history(store: MemoryStore) -> list[int]:
+    return [int.from_bytes(key[-8:], "big") >> 24 for key, _ in store.scan(b"h")]
+
+
+def test_it_is_cut_every_so_often_and_large_events_bring_it_nearer() -> None:
+    places = [step << 24 | record for step in range(2_000) for record in range(20)]
+    cuts = [number for number, place in enumerate(places) if is_cut_at(place, 100, NO_EVENTS)]
+    assert 120 <= len(cuts) <= 200, "one in 250"
+    assert max(after - before for before, after in zip(cuts, cuts[1:], strict=False)) < 3_000
+    assert len([place for place in places if is_cut_at(place, 41_000, NO_EVENTS)]) > 8 * len(cuts)
+    assert len([place for place in places if is_cut_at(place, 100, Retention(10_000, 1))]) < len(cuts) / 4
+
+
+def test_it_stays_within_its_limit_also_where_the_profile_is_read_anew_each_time() -> None:
+    store = MemoryStore()
+    longest = 0
+    for step in range(4_000):
+        draft = ProfileDraft(store)
+        add(draft, step)
+        store.commit(draft.take_writes())
+        longest = max(longest, len(history(store)))
+    assert HISTORY_MAX < longest < history_max(0)
+    assert history(store)[-HISTORY_MAX:] == list(range(4_000 - HISTORY_MAX, 4_000))
+
+
+def test_what_was_cut_is_not_passed_over_again() -> None:
+    store = WatchedStore()
+    draft = ProfileDraft(store)
+    for step in range(6_000):
+        add(draft, step)
+        store.commit(draft.take_writes())
+        draft.committed()
+    kept = history(store)
+    assert kept == list(range(kept[0], 6_000))
+    assert len(store.starts) > 10
+    assert store.starts[0] == b"h" + NOBODY.encode()
+    begins = [int.from_bytes(start[-8:], "big") >> 24 for start in store.starts if len(start) > 32]
+    assert begins == sorted(begins), "it never goes back"
+    assert begins[-1] > 3_000
+    assert [seq >> 24 for seq, _ in draft.history(NOBODY)] == kept
