@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from cdp_stream.model.change import ProfileEvent
 from cdp_stream.model.ids import ProfileId
@@ -50,7 +51,7 @@ def test_it_is_cut_every_so_often_and_large_events_bring_it_nearer() -> None:
     places = [step << 24 | record for step in range(2_000) for record in range(20)]
     cuts = [number for number, place in enumerate(places) if is_cut_at(place, 100, NO_EVENTS)]
     assert 120 <= len(cuts) <= 200, "one in 250"
-    assert max(after - before for before, after in zip(cuts, cuts[1:], strict=False)) < 3_000
+    assert max(after - before for before, after in pairwise(cuts)) < 3_000
     assert len([place for place in places if is_cut_at(place, 41_000, NO_EVENTS)]) > 8 * len(cuts)
     assert len([place for place in places if is_cut_at(place, 100, Retention(10_000, 1))]) < len(cuts) / 4
 
