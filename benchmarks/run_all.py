@@ -36,6 +36,7 @@ RUNS: Final = {
     "store": ("bench_store.py",),
     "growth": ("bench_growth.py",),
     "time_exit": ("bench_time_exit.py",),
+    "noisy": ("bench_noisy.py",),
     "peers": ("bench_peers.py", "--events", "64000"),
     "growth_10m": ("bench_growth.py", "--profiles", "10000", "10000000", "--events", "200000"),
     "growth_stage": ("bench_growth_stage.py",),

@@ -22,6 +22,7 @@ TARGETS: Final[dict[str, tuple[str, float]]] = {
     "pipeline_per_s": ("1/s", 25_000),
     "entered_p95_ms_at_5k": ("ms", 50),
     "time_exit_p99_ms": ("ms", 1_000),
+    "noisy_p99_ratio": ("×", 1.2),
     "speed_at_1m_profiles_share": ("share", 0),
     "resident_mb_at_1m_profiles": ("MB", 0),
     "disk_mb_at_1m_profiles": ("MB", 0),
@@ -58,6 +59,8 @@ def values(found: Found) -> Iterator[tuple[str, Spread | None]]:
         yield "entered_p95_ms_at_5k", found["pipeline"]["entered_ms"]["p95"]
     if "time_exit" in found:
         yield "time_exit_p99_ms", found["time_exit"]["time_exit_ms"]["p99"]
+    if "noisy" in found:
+        yield "noisy_p99_ratio", _one(found["noisy"]["p99_ratio"])
     yield from _growth(found)
     if "replay" in found:
         for name in ("replay_identity_per_s", "replay_whole_per_s"):

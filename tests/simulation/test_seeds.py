@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from cdp_stream.cli.simulate import simulate_command
+from cdp_stream.testing.simulation import run
 from cdp_stream.testing.simulation.plan import plan_of
-from cdp_stream.testing.simulation.run import simulate
+from cdp_stream.testing.simulation.run import Simulation, simulate
 
 EVENTS = 100
 
@@ -35,6 +39,23 @@ def test_what_once_failed_holds(seed: int, once: str) -> None:
 
 def test_the_same_seed_runs_the_same_way() -> None:
     assert simulate(plan_of(7, EVENTS)) == simulate(plan_of(7, EVENTS))
+
+
+def test_nothing_of_a_run_is_left() -> None:
+    """A thousand seeds run in one process; what the core holds must not keep a run's stores, tasks and records alive."""
+    kept: list[weakref.ref[Simulation]] = []
+
+    class Watched(Simulation):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            kept.append(weakref.ref(self))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "Simulation", Watched)
+        for seed in range(1, 5):
+            simulate(plan_of(seed, 30))
+    gc.collect()
+    assert [None] * 4 == [one() for one in kept]
 
 
 def test_without_faults_nobody_dies() -> None:

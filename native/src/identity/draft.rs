@@ -3,6 +3,7 @@
 
 use indexmap::IndexMap;
 use pyo3::exceptions::PyValueError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
@@ -116,6 +117,12 @@ impl IdentityGraph {
         let store = Store { get: store.getattr(py, "get")?, store };
         let graph = Graph::new(bytes_max, profiles_count, links_count, !store.has_any(py, b"o")?);
         Ok(IdentityGraph { graph, store, marks_from: vec![b'x'], owners_from: vec![b'o'] })
+    }
+
+    /// For the garbage collector: a store may lead back to whoever has this.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.store.get)?;
+        visit.call(&self.store.store)
     }
 
     #[getter]

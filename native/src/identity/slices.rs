@@ -4,6 +4,7 @@
 //! is left to the walk in Python, which goes on with this one and hands the slice back.
 
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
@@ -208,6 +209,11 @@ impl SliceWalk {
             arrived: false,
         };
         Ok(SliceWalk { graph, rules: rules.unbind(), slice, given: None, src: String::new() })
+    }
+
+    /// For the garbage collector: the graph's store may lead back to whoever has this.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.graph)
     }
 
     /// Stream time up to the record that `advance` has named, this one included.
