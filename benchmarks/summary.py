@@ -57,10 +57,7 @@ def values(found: Found) -> Iterator[tuple[str, Spread | None]]:
     if "pipeline" in found:
         yield "pipeline_per_s", found["pipeline"]["pipeline_per_s"]
         yield "entered_p95_ms_at_5k", found["pipeline"]["entered_ms"]["p95"]
-    if "time_exit" in found:
-        yield "time_exit_p99_ms", found["time_exit"]["time_exit_ms"]["p99"]
-    if "noisy" in found:
-        yield "noisy_p99_ratio", _one(found["noisy"]["p99_ratio"])
+    yield from _tails(found)
     yield from _growth(found)
     if "replay" in found:
         for name in ("replay_identity_per_s", "replay_whole_per_s"):
@@ -68,6 +65,13 @@ def values(found: Found) -> Iterator[tuple[str, Spread | None]]:
     if "store" in found:
         for name in ("known_us", "missing_us"):
             yield f"store_{name}", found["store"]["store"][name]
+
+
+def _tails(found: Found) -> Iterator[tuple[str, Spread | None]]:
+    if "time_exit" in found:
+        yield "time_exit_p99_ms", found["time_exit"]["time_exit_ms"]["p99"]
+    if "noisy" in found:
+        yield "noisy_p99_ratio", _one(found["noisy"]["p99_ratio"])
 
 
 def _latency(found: Found) -> Iterator[tuple[str, Spread | None]]:
