@@ -8,7 +8,7 @@ from typing import Final
 from cdp_stream.stream import broker
 from cdp_stream.stream.broker import Broker
 
-_JAVA_OPTIONS: Final = {"KAFKA_HEAP_OPTS": "-Xmx1g", "KAFKA_JVM_PERFORMANCE_OPTS": "-XX:+UseParallelGC"}
+_JAVA_OPTIONS: Final = {"KAFKA_HEAP_OPTS": "-Xmx1g", "KAFKA_JVM_PERFORMANCE_OPTS": "-XX:+UseSerialGC"}
 
 
 def find_broker() -> Broker:
