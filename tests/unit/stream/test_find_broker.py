@@ -122,3 +122,28 @@ def test_a_folder_whose_lock_nobody_holds_has_no_node(tmp_path: Path) -> None:
     assert not is_running(tmp_path)
     (tmp_path / "data" / ".lock").touch()
     assert not is_running(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("environ", "options"),
+    [
+        ({}, "-Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"),
+        (
+            {"KAFKA_HEAP_OPTS": "-Xms1g -Xmx1g", "KAFKA_JVM_PERFORMANCE_OPTS": "-XX:+UseG1GC"},
+            "-Xms1g -Xmx1g -XX:+UseG1GC",
+        ),
+        ({"KAFKA_HEAP_OPTS": ""}, "-Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"),
+    ],
+)
+def test_a_node_is_started_as_the_variables_of_kafkas_scripts_say(
+    tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], options: str
+) -> None:
+    for name in ("KAFKA_HEAP_OPTS", "KAFKA_JVM_PERFORMANCE_OPTS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    play(tools, "java", f'echo an-id; echo "$@" >> {tmp_path}/asked')
+    (tmp_path / "node").mkdir()
+    with pytest.raises(BrokerUnavailable):
+        start_kafka(tmp_path / "libs", tmp_path / "node")
+    assert (tmp_path / "asked").read_text().splitlines()[-1].startswith(f"{options} -Dorg.slf4j")
