@@ -31,7 +31,8 @@ def kafka() -> None:
 def up(port: int, foreground: bool) -> None:
     """Start it; its data is kept in .cdp-stream/kafka until `down --wipe`.
 
-    Prints the variable that tells the other commands where it is.
+    Prints the variable that tells the other commands where it is. It has a heap of 512 MB and compiles little, as fits a
+    short life; KAFKA_HEAP_OPTS and KAFKA_JVM_PERFORMANCE_OPTS say otherwise, as they do to Kafka's own scripts.
     """
     folder = _FOLDER.resolve()
     if is_running(folder):

@@ -23,6 +23,7 @@ from cdp_stream.stream.ending import Ending
 from cdp_stream.stream.identity import IdentityOwner
 from cdp_stream.stream.in_force import InForce, read_in_force, space_names
 from cdp_stream.stream.kafka_log import KafkaLog, kafka_world
+from cdp_stream.stream.memory import give_back
 from cdp_stream.stream.owner import state_folder
 from cdp_stream.stream.owners import Owners
 from cdp_stream.stream.pages import Pages, Pulse, serve
@@ -153,3 +154,4 @@ async def _freeze() -> None:
         await asyncio.sleep(_FREEZE_EVERY_S)
         gc.collect(0)
         gc.freeze()
+        await asyncio.to_thread(give_back)
