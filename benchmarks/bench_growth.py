@@ -3,7 +3,7 @@
 One worker of stage identity on a real Kafka. Each profile is made by one event with three identifiers, so ten million
 of them have thirty million. Then, on the same running worker, backlogs of a click stream of these people (Zipf, one event
 in twenty from a new cookie, one in a hundred delivered twice) give the speed; the worker is frozen while such a backlog
-is produced. Last the worker is started again over its state (warm), and with no state at all (restore).
+is produced. Before them the store is given time to sort what millions of new profiles a few minutes have left it: they come within months elsewhere. Last the worker is started again over its state (warm), and with no state at all (restore).
 
 python benchmarks/bench_growth.py --profiles 10000 100000 1000000
 """
@@ -42,6 +42,8 @@ TOPOLOGY = {"space": "growth", "sources": [{"name": "web", "topic": "events"}], 
 CHUNK = 200_000
 """Records that are produced at once, and how far the producer keeps ahead of the worker."""
 START = 1_767_225_600_000
+_REST_WITHIN_S = 600
+_AT_REST_PERCENT = 20
 HASHED_MAX = 100_000
 """Up to this size every profile is hashed; larger ones are counted."""
 
@@ -137,6 +139,7 @@ def _grown(space: Space, profiles: int, events: int, runs: int) -> dict[str, Any
         _wait_until(lambda: done(_page()) >= profiles)
         result["created_per_s"] = round(profiles / (time.perf_counter() - began))
         result["resident_mb_loaded"] = resident_mb(process)
+        result["sorted_s"] = _at_rest_s(process)
         visits = Visits(profiles)
         rates = [_backlog(space, process, visits.lines(events), profiles + run * events) for run in range(runs)]
         result["per_s"] = spread(rates)
@@ -157,6 +160,14 @@ def _start_s(space: Space) -> float:
     began = time.perf_counter()
     with space.worker():
         return round(time.perf_counter() - began, 2)
+
+
+def _at_rest_s(process: subprocess.Popen[bytes]) -> float:
+    """Wait until the worker has nothing more to do, its store's background threads included; returns the seconds."""
+    began, watched = time.perf_counter(), psutil.Process(process.pid)
+    while time.perf_counter() - began < _REST_WITHIN_S and watched.cpu_percent(interval=2.0) > _AT_REST_PERCENT:
+        pass
+    return round(time.perf_counter() - began, 1)
 
 
 def _chunks(profiles: int) -> Iterator[range]:

@@ -106,14 +106,22 @@ def test_topics_are_followed_and_dead_letters_put_in_again(space: Space) -> None
     assert (digest, counts) == space.recomputed()
     assert 2 == counts["audience-changes"]
 
-    follower = subprocess.Popen(
-        command(space, "tail", "dead-letters"), env=space.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    time.sleep(5)
-    space.produce([b"more"])
-    assert follower.stdout is not None
-    said = follower.stdout.readline().decode()
-    follower.send_signal(signal.SIGINT)
-    _, error = follower.communicate(timeout=30)
+    with subprocess.Popen(
+        command(space, "tail", "dead-letters"),
+        env=space.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Tests that a shell has put into its background have Ctrl-C ignored, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no thread holds a lock here
+    ) as follower:
+        try:
+            time.sleep(5)
+            space.produce([b"more"])
+            assert follower.stdout is not None
+            said = follower.stdout.readline().decode()
+            follower.send_signal(signal.SIGINT)
+            _, error = follower.communicate(timeout=30)
+        finally:
+            follower.kill()
     assert (0, b"") == (follower.returncode, error)
     assert f"not_json  {prefix}events/0/" in said, said
