@@ -6,6 +6,7 @@ import os
 import platform
 import statistics
 import subprocess
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -24,11 +25,25 @@ def about(broker: str | None = None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "machine": f"{os.cpu_count()} cores {platform.machine()}",
         "load_average_before": round(os.getloadavg()[0], 2),
+        "copied_gb_per_s_before": _copied_gb_per_s(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
         "commit": commit,
     }
     return found if broker is None else {**found, "broker": broker}
+
+
+def _copied_gb_per_s() -> float:
+    """How fast memory is copied now. Neighbours on a shared host are in no load average, but they take of its memory's
+    bandwidth, and everything here depends on that: figures are comparable where this one is.
+    """
+    block = bytes(50_000_000)
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        bytearray(block)
+        took.append(time.perf_counter() - began)
+    return round(len(block) / statistics.median(took) / 1e9, 2)
 
 
 def _git(*arguments: str) -> str:

@@ -125,7 +125,7 @@ async def _entered(bootstrap: str, prefix: str, lines: list[list[bytes]], rate: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=40_000)
+    parser.add_argument("--events", type=int, default=120_000)
     parser.add_argument("--people", type=int, default=5_000)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--rate", type=int, default=5_000)

@@ -159,7 +159,7 @@ def table(found: Found) -> str:
             shown = f"{_shown(rate['median'])} ({_shown(rate['min'])} to {_shown(rate['max'])})"
             row = (f"`{name}`", shown, f"{peer['ours_to_it']}", f"{peer['events']:,}", peer["guarantees"])
             text.append("| " + " | ".join(row) + " |")
-    text += ["", "## How each was measured", "", _HOW_HEAD, "|---|---|---|---|---|"]
+    text += ["", "## How each was measured", "", _HOW_HEAD, "|---|---|---|---|---|---|"]
     for name, one in found.items():
         broker = one.get("broker", "none")
         row = (
@@ -167,6 +167,7 @@ def table(found: Found) -> str:
             one["machine"],
             one["commit"],
             f"{one['load_average_before']}",
+            f"{one.get('copied_gb_per_s_before', '–')}",
             f"{broker}, {one['python']}",
         )
         text.append("| " + " | ".join(row) + " |")
@@ -174,7 +175,9 @@ def table(found: Found) -> str:
 
 
 _PEERS_HEAD: Final = "| | events/s, median (lowest to highest) | ours to it | events | guarantees |"
-_HOW_HEAD: Final = "| benchmark | machine | commit | load average before | broker, Python |"
+_HOW_HEAD: Final = (
+    "| benchmark | machine | commit | load average before | memory copied before, GB/s | broker, Python |"
+)
 
 
 def _shown(value: float) -> str:
