@@ -3,7 +3,8 @@
 One worker of stage identity on a real Kafka. Each profile is made by one event with three identifiers, so ten million
 of them have thirty million. Then, on the same running worker, backlogs of a click stream of these people (Zipf, one event
 in twenty from a new cookie, one in a hundred delivered twice) give the speed; the worker is frozen while such a backlog
-is produced. Before them the store is given time to sort what millions of new profiles a few minutes have left it: they come within months elsewhere. Last the worker is started again over its state (warm), and with no state at all (restore).
+is produced. Before them the store is given time to sort what millions of new profiles have left it, which elsewhere come
+within months, and not within minutes. Last the worker is started again over its state (warm), and with none (restore).
 
 python benchmarks/bench_growth.py --profiles 10000 100000 1000000
 """

@@ -15,27 +15,9 @@ from cdp_stream.model.event import RawRecord
 from cdp_stream.stages.identity import IdentityStep
 from cdp_stream.stages.profile_shapes import ProfileStep
 
-_SECONDS: Final = (
-    *(
-        0.001,
-        0.002,
-        0.003,
-        0.004,
-        0.005,
-        0.006,
-        0.007,
-        0.008,
-        0.01,
-        0.0125,
-        0.015,
-        0.02,
-        0.025,
-        0.035,
-        0.05,
-        0.075,
-        0.1,
-    ),
-    *(0.25, 0.5, 1, 2.5, 5, 10, 60),
+_SECONDS: Final = tuple(
+    ms / 1000
+    for ms in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12.5, 15, 20, 25, 35, 50, 75, 100, 250, 500, 1000, 2500, 5000, 10000, 60000)
 )
 _Tell = Callable[[float], None]
 _SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 700, 1000, 2000)

@@ -67,18 +67,21 @@ class SourceReader:
 
     async def fill(self, timeout_ms: int) -> bool:
         """Fetch more, at most until the buffers hold some slices. True if there is something to cut."""
-        held = sum(map(len, self._buffers.values()))
+        held = self._held()
         if held < self._step_events * _BUFFER_SLICES:
             wait = 0 if held else timeout_ms
             batches = await _getmany(self._consumer, timeout_ms=wait, max_records=self._step_events)
             for where, records in batches.items():
                 self._buffers[where].extend(records)
-            held = sum(map(len, self._buffers.values()))
+            held = self._held()
         return held > 0
+
+    def _held(self) -> int:
+        return sum(map(len, self._buffers.values()))
 
     def has_backlog(self) -> bool:
         """Is there enough for a whole step?"""
-        return sum(map(len, self._buffers.values())) >= self._step_events
+        return self._held() >= self._step_events
 
     def cut(self) -> tuple[SourceSlice, ...]:
         """The next slice of what is buffered: partitions in turn, up to the limits of a step."""
