@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -38,10 +39,30 @@ def plain_consumer(
     return (BareConsumer if bare or packed else PlainConsumer)(**options, **settings)
 
 
-class PlainConsumer(AIOKafkaConsumer):  # type: ignore[misc]
-    """The client's own, which asks for the leaders of partitions before it asks them; as it comes, it asks nobody first, and
-    tries again after a tenth of a second. A start has a dozen consumers.
+async def closed(closing: Coroutine[Any, Any, None]) -> None:
+    """Await the end of a client that is told to close. Who is cancelled meanwhile is cancelled, and the client closes alone.
+
+    As the clients come, they take such a cancellation for the end of a task of theirs, and whoever was to end goes on.
     """
+    task = asyncio.get_running_loop().create_task(closing)
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+    await asyncio.shield(task)
+
+
+_closing: set[asyncio.Task[None]] = set()
+"""The loop itself holds a task only weakly."""
+
+
+class PlainConsumer(AIOKafkaConsumer):  # type: ignore[misc]
+    """The client's own, with two differences. It asks for the leaders of partitions before it asks them; as it comes, it asks
+    nobody first, and tries again after a tenth of a second, and a start has a dozen consumers. And whoever stops it can be
+    cancelled meanwhile (`closed`).
+    """
+
+    async def stop(self) -> None:
+        """Release everything."""
+        await closed(super().stop())
 
     async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """The earliest offsets that the log still has."""

@@ -17,7 +17,7 @@ from cdp_stream.model.ports import Changes, Store
 from cdp_stream.model.time import Instant
 from cdp_stream.store.rocks import RocksStore
 from cdp_stream.stream.batches import WrittenBy, after, record_batch
-from cdp_stream.stream.consumers import plain_consumer
+from cdp_stream.stream.consumers import closed, plain_consumer
 from cdp_stream.stream.log import Acknowledged, BatchRecord, World
 from cdp_stream.stream.producing import Producing
 from cdp_stream.stream.settings import Settings
@@ -88,7 +88,7 @@ class KafkaLog:
             await producer.abort_transaction()
             return transaction.producer_id, transaction.producer_epoch
         finally:
-            await producer.stop()
+            await closed(producer.stop())
 
     async def initialise(self, transactional_id: str) -> tuple[int, int]:
         """Producer id and epoch of this id from now on."""
@@ -98,7 +98,7 @@ class KafkaLog:
             transaction = producer._txn_manager  # noqa: SLF001
             return transaction.producer_id, transaction.producer_epoch
         finally:
-            await producer.stop()
+            await closed(producer.stop())
 
     async def writer(self, producer_id: int, epoch: int) -> KafkaWriter:
         """A started, idempotent writer with this id and epoch."""
@@ -112,7 +112,7 @@ class KafkaLog:
         try:
             return await describe_topics(admin, list(topics))
         finally:
-            await admin.close()
+            await closed(admin.close())
 
     def _transactional(self, transactional_id: str) -> AIOKafkaProducer:
         return AIOKafkaProducer(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
@@ -18,7 +16,6 @@ from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import TopicNames
 
 _POLL_MS: Final = 250
-_STOP_WITHIN_S: Final = 3.0
 
 
 async def names_in_force(settings: Settings, file: CompiledTopology) -> TopicNames:
@@ -57,7 +54,4 @@ async def follow(
                         yield record
             left = {where for where in left if await consumer.position(where) < ends[where]}
     finally:
-        # The client's fetcher can miss that it is to end when an answer comes in the same moment; it is told once more.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STOP_WITHIN_S):
-                await consumer.stop()
+        await consumer.stop()
