@@ -136,18 +136,29 @@ def _grown(space: Space, profiles: int, events: int, runs: int) -> dict[str, Any
         for chunk in _chunks(profiles):
             _wait_until(lambda chunk=chunk: done(_page()) > chunk.start - CHUNK)
             lines = [[sign_up(number) for number in chunk[start::PARTITIONS]] for start in range(PARTITIONS)]
-            asyncio.run(put(space.bootstrap, space.source, lines))
+            asyncio.run(put(space.bootstrap, space.source, lines, at=_now_ms()))
         _wait_until(lambda: done(_page()) >= profiles)
         result["created_per_s"] = round(profiles / (time.perf_counter() - began))
         result["resident_mb_loaded"] = resident_mb(process)
         result["sorted_s"] = _at_rest_s(process)
-        visits = Visits(profiles)
+        visits, read = Visits(profiles), _read_bytes(process)
         rates = [_backlog(space, process, visits.lines(events), profiles + run * events) for run in range(runs)]
         result["per_s"] = spread(rates)
+        result["read_mb"] = round((_read_bytes(process) - read) / 1e6)
         result["resident_mb"] = resident_mb(process)
     result["disk_mb"] = disk_mb(space.state)
     result["outcome"], result["profiles_found"] = _outcome(space.state / f"{space.prefix}growth" / "identity-0")
     return result
+
+
+def _now_ms() -> int:
+    """When records are produced: at an older time their dedupe marks would expire as soon as a backlog is done."""
+    return time.time_ns() // 1_000_000
+
+
+def _read_bytes(process: subprocess.Popen[bytes]) -> int:
+    """What the worker has had brought from the disk so far: its state competes for the page cache with the broker's files."""
+    return int(psutil.Process(process.pid).io_counters().read_bytes)
 
 
 def _started_again(space: Space, runs: int) -> dict[str, Any]:
@@ -181,7 +192,7 @@ def _backlog(space: Space, process: subprocess.Popen[bytes], lines: list[list[by
     events = sum(map(len, lines))
     process.send_signal(signal.SIGSTOP)
     try:
-        asyncio.run(put(space.bootstrap, space.source, lines))
+        asyncio.run(put(space.bootstrap, space.source, lines, at=_now_ms()))
     finally:
         process.send_signal(signal.SIGCONT)
     began = time.perf_counter()

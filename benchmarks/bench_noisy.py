@@ -1,7 +1,8 @@
 """What does one noisy profile cost the others? Their latency without it, and with it, in one run.
 
 Both stages work. The others, `--people` of them, send `identify` with a new trait value at a steady rate all along; in every
-second phase one more profile brings `--noisy` new identifiers a second, into all source partitions. Measured is the time
+second phase one more profile brings `--noisy` new identifiers a second, into all source partitions, out of a process of
+its own: the time it takes to make them is no part of what the others wait for. Measured is the time
 from handing a record of the others to the producer to reading the trait change that it made. Each phase begins with a
 warm-up, and a whole round that is not counted comes first: a broker that has just started compiles itself meanwhile. With a
 `p99_ratio` (of the medians of the rounds) of about 1 the noisy profile is nobody's business but its own.
@@ -14,11 +15,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import multiprocessing
+import os
 import secrets
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -27,7 +31,7 @@ import orjson
 from about import about
 from aiokafka import AIOKafkaConsumer
 from broker import find_broker
-from offering import offer
+from offering import LOWEST_PRIORITY, offer
 from running import PORT, page, total, worker
 from workload import PARTITIONS, make_topic
 
@@ -93,35 +97,53 @@ def summed_up(latencies: list[float]) -> dict[str, float]:
 SHARES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
-async def measure(bootstrap: str, prefix: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+@contextmanager
+def noise_aside(bootstrap: str, topic: str, rate: int) -> Iterator[Callable[[float], Awaitable[float]]]:
+    """A process that makes the noise, for so many seconds whenever it is called. What it returns waits for the rate held."""
+    ours, its = multiprocessing.get_context("fork").Pipe()
+    lines = [noise(partition) for partition in range(PARTITIONS)]
+
+    def run() -> None:
+        os.nice(LOWEST_PRIORITY)
+        while seconds := its.recv():
+            its.send(asyncio.run(offer(bootstrap, topic, lines, rate, seconds)))
+
+    def begin(seconds: float) -> Awaitable[float]:
+        ours.send(seconds)
+        return asyncio.to_thread(ours.recv)
+
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    try:
+        yield begin
+    finally:
+        ours.send(0)
+        process.join()
+
+
+async def measure(
+    bootstrap: str, prefix: str, make_noise: Callable[[float], Awaitable[float]], options: argparse.Namespace
+) -> list[dict[str, Any]]:
     watch = Watch()
     consumer = AIOKafkaConsumer(f"{prefix}{SPACE}.trait-changes", bootstrap_servers=bootstrap)
     await consumer.start()
     reading = asyncio.create_task(watch.read(consumer))
     theirs = [identifies(options.people, partition) for partition in range(PARTITIONS)]
-    its = [noise(partition) for partition in range(PARTITIONS)]
-    topic = prefix + "events"
     try:
-        return [
-            await _phase(bootstrap, topic, watch, (theirs, its), (options.rate, noisy), options.seconds)
-            for noisy in (0, options.noisy) * (1 + options.rounds)
-        ][2:]
+        phases = []
+        for noisy in (False, True) * (1 + options.rounds):
+            seconds = WARM_UP_S + options.seconds
+            offering = [offer(bootstrap, prefix + "events", theirs, options.rate, seconds, sent=watch.note)]
+            if noisy:
+                offering.append(make_noise(seconds))
+            phases.append({"noisy_per_s": options.noisy * noisy, **await _phase(watch, offering)})
+        return phases[2:]
     finally:
         reading.cancel()
         await consumer.stop()
 
 
-async def _phase(
-    bootstrap: str,
-    topic: str,
-    watch: Watch,
-    lines: tuple[list[Iterator[bytes]], list[Iterator[bytes]]],
-    rates: tuple[int, int],
-    seconds: float,
-) -> dict[str, Any]:
-    offering = [offer(bootstrap, topic, list(lines[0]), rates[0], WARM_UP_S + seconds, sent=watch.note)]
-    if rates[1]:
-        offering.append(offer(bootstrap, topic, list(lines[1]), rates[1], WARM_UP_S + seconds, sent=lambda _line: None))
+async def _phase(watch: Watch, offering: list[Awaitable[float]]) -> dict[str, Any]:
     under_way = asyncio.gather(*offering)
     await asyncio.sleep(WARM_UP_S)
     watch.latencies.clear()
@@ -138,7 +160,6 @@ async def _phase(
         await watch.all_told.wait()
     decided = (total(after, "cdp_events_total") - total(before, "cdp_events_total")) / passed
     return {
-        "noisy_per_s": rates[1],
         "sent_per_s": [round(one) for one in held],
         "decided_per_s": round(decided),
         "measured": len(latencies),
@@ -157,8 +178,9 @@ def run(bootstrap: str, options: argparse.Namespace) -> dict[str, Any]:
         with (
             worker(bootstrap, prefix, topology, state, "profiles"),
             worker(bootstrap, prefix, topology, state, "identity"),
+            noise_aside(bootstrap, prefix + "events", options.noisy) as make_noise,
         ):
-            phases = asyncio.run(measure(bootstrap, prefix, options))
+            phases = asyncio.run(measure(bootstrap, prefix, make_noise, options))
     quiet = [one["p99"] for one in phases if not one["noisy_per_s"]]
     noisy = [one["p99"] for one in phases if one["noisy_per_s"]]
     return {"phases": phases, "p99_ratio": round(statistics.median(noisy) / statistics.median(quiet), 2)}

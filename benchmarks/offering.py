@@ -14,7 +14,8 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 
 _EVERY_S = 0.01
-_LOWEST_PRIORITY = 19
+LOWEST_PRIORITY = 19
+"""Of a process that takes only what others leave of the machine."""
 
 
 async def offer(
@@ -74,7 +75,7 @@ def offered_aside(
     receiver, sender = context.Pipe(duplex=False)
 
     def run() -> None:
-        os.nice(_LOWEST_PRIORITY)
+        os.nice(LOWEST_PRIORITY)
         sender.send(asyncio.run(offer(bootstrap, topic, lines, rate, seconds)))
 
     process = context.Process(target=run)

@@ -7,6 +7,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::graph::Graph;
@@ -88,8 +89,13 @@ fn sorted<K: Ord, V>(changes: &IndexMap<K, V>) -> Vec<(&K, &V)> {
 pub struct IdentityGraph {
     pub graph: Graph,
     pub store: Store,
-    /// From where on the index of marks is still to be read back.
+    /// From where on the index of marks is still to be read back, and from which step on it need not be: it is our own.
     marks_from: Vec<u8>,
+    marks_own_from: Option<i64>,
+    /// Before this key nothing is left in the index of marks.
+    marks_left_from: Vec<u8>,
+    /// For each step that is not committed, the hour under which its marks stand in the index.
+    uncommitted_hours: VecDeque<Option<i64>>,
     /// The same of owners.
     owners_from: Vec<u8>,
 }
@@ -116,7 +122,15 @@ impl IdentityGraph {
     ) -> PyResult<Self> {
         let store = Store { get: store.getattr(py, "get")?, store };
         let graph = Graph::new(bytes_max, profiles_count, links_count, !store.has_any(py, b"o")?);
-        Ok(IdentityGraph { graph, store, marks_from: vec![b'x'], owners_from: vec![b'o'] })
+        Ok(IdentityGraph {
+            graph,
+            store,
+            marks_from: vec![b'x'],
+            marks_own_from: None,
+            marks_left_from: vec![b'x'],
+            uncommitted_hours: VecDeque::new(),
+            owners_from: vec![b'o'],
+        })
     }
 
     /// For the garbage collector: a store may lead back to whoever has this.
@@ -245,16 +259,21 @@ impl IdentityGraph {
         horizon: i64,
     ) -> PyResult<Bound<'py, PyDict>> {
         let set = std::mem::take(&mut self.graph.pending.step.set);
-        if !set.is_empty() {
+        let hour = (!set.is_empty()).then(|| now.div_euclid(HOUR_MS));
+        if let Some(hour) = hour {
             let mut key = vec![b'x'];
-            key.extend_from_slice(&now.div_euclid(HOUR_MS).to_be_bytes());
+            key.extend_from_slice(&hour.to_be_bytes());
             key.extend_from_slice(&step.to_be_bytes());
             self.graph.pending.write(&key, Some(Arc::from(set.concat())));
+            self.graph.marks.indexed(now);
+            self.marks_own_from.get_or_insert(step);
         }
-        self.expire_marks(py, now - horizon)?;
+        self.uncommitted_hours.push_back(hour);
+        let left = self.expire_marks(py, now - horizon)?;
         self.read_marks_back(py)?;
         self.read_owners_back(py)?;
-        self.graph.marks.expire(now, horizon);
+        let first = left.into_iter().chain(self.uncommitted_hours.iter().copied().flatten()).min();
+        self.graph.marks.expire(now, horizon, first.map(|hour| hour.saturating_mul(HOUR_MS)));
         let writes = PyDict::new(py);
         let changes = self.graph.pending.close();
         for (key, held) in sorted(&changes.keys) {
@@ -281,6 +300,7 @@ impl IdentityGraph {
     /// The oldest changes that were handed over stand in the store.
     fn committed(&mut self) {
         self.graph.pending.committed();
+        self.uncommitted_hours.pop_front();
     }
 }
 
@@ -297,7 +317,10 @@ impl IdentityGraph {
                 self.marks_from = key.as_bytes().to_vec();
                 return Ok(());
             }
-            let hour = key.as_bytes().get(1..9).map(instant_in).transpose()?.unwrap_or_default();
+            let (hour, step) = indexed_under(key.as_bytes())?;
+            if self.marks_own_from.is_some_and(|own| step >= own) {
+                break;
+            }
             for mark in marks.as_bytes().chunks_exact(MARK_BYTES) {
                 let mark: Mark = mark.try_into().unwrap_or_default();
                 self.graph.marks.add(&mark, (hour + 1) * HOUR_MS);
@@ -325,36 +348,44 @@ impl IdentityGraph {
         Ok(())
     }
 
-    fn expire_marks(&mut self, py: Python<'_>, edge: Instant) -> PyResult<()> {
-        if edge <= 0 {
-            return Ok(());
-        }
+    /// Remove marks that were set at or before `edge`. Returns the hour of the first in the stored index that stay.
+    fn expire_marks(&mut self, py: Python<'_>, edge: Instant) -> PyResult<Option<i64>> {
         let mut taken = 0;
-        for pair in self.store.scan(py, b"x", b"")?.try_iter()? {
+        for pair in self.store.scan(py, b"x", &self.marks_left_from)?.try_iter()? {
             let (key, marks): (Bound<'_, PyBytes>, Bound<'_, PyBytes>) = pair?.extract()?;
             let key = key.as_bytes();
-            let hour = key.get(1..9).map(instant_in).transpose()?.unwrap_or_default();
-            if taken >= EXPIRED_STEPS_MAX || (hour + 1) * HOUR_MS > edge {
-                return Ok(());
-            }
+            let (hour, _) = indexed_under(key)?;
             if matches!(self.graph.pending.read(key), Some(None)) {
                 continue; // it goes with a step that is not committed yet
+            }
+            if edge <= 0 || taken >= EXPIRED_STEPS_MAX || (hour + 1) * HOUR_MS > edge {
+                self.marks_left_from = key.to_vec();
+                return Ok(Some(hour));
             }
             taken += 1;
             let gone: Held = None;
             self.graph.pending.write(key, gone);
             for mark in marks.as_bytes().chunks_exact(MARK_BYTES) {
                 let mark: Mark = mark.try_into().unwrap_or_default();
-                let set = match self.graph.pending.mark(&mark) {
-                    Some(set) => set,
-                    None => self.store.mark(py, &mark)?,
-                };
-                // A mark that was set again since stays.
-                if set.is_some_and(|set| set <= edge) {
-                    self.graph.pending.step.marks.insert(mark, None);
+                if self.graph.marks.may_stand_again(&mark) {
+                    let set = match self.graph.pending.mark(&mark) {
+                        Some(set) => set,
+                        None => self.store.mark(py, &mark)?,
+                    };
+                    // A mark that was set again since stays.
+                    if set.is_none_or(|set| set > edge) {
+                        continue;
+                    }
                 }
+                self.graph.pending.step.marks.insert(mark, None);
             }
         }
-        Ok(())
+        Ok(None)
     }
+}
+
+/// The hour and the step of a key in the index of marks.
+fn indexed_under(key: &[u8]) -> PyResult<(i64, i64)> {
+    let part = |range| key.get(range).map(instant_in).transpose();
+    Ok((part(1..9)?.unwrap_or_default(), part(9..17)?.unwrap_or_default()))
 }

@@ -6,6 +6,11 @@
 //!
 //! What the store held before this process is read back from the index by which marks expire, a piece a step; until that is
 //! done, the store is asked about every mark.
+//!
+//! They also spare the question of what an expired mark holds by now. A mark stands in the index once for each time it was
+//! set, and one that was set again since must stay; a mark that was in no filter when it was added has been set once.
+
+use std::collections::HashSet;
 
 use super::pending::Mark;
 use crate::text::Instant;
@@ -20,16 +25,20 @@ const LINES_MIN: usize = 1 << 11;
 const LINES_MAX: usize = 1 << 20;
 /// How much larger the next generation is: few generations, since each is asked about every mark.
 const GROWTH: usize = 8;
+/// Of how many marks it is known that they may have been set more than once; with more, that is said of all.
+const AGAIN_MAX: usize = 500_000;
 
 struct Generation {
     lines: Vec<Line>,
     count: usize,
     newest: Instant,
+    /// Those of its marks that were in a filter before: all that were set before, and what a filter takes for one.
+    again: HashSet<Mark>,
 }
 
 impl Generation {
     fn new(lines: usize) -> Self {
-        Generation { lines: vec![[0; LINE_BITS / 64]; lines], count: 0, newest: Instant::MIN }
+        Generation { lines: vec![[0; LINE_BITS / 64]; lines], count: 0, newest: Instant::MIN, again: HashSet::new() }
     }
 
     #[inline]
@@ -64,6 +73,8 @@ fn bits(mark: &Mark) -> impl Iterator<Item = usize> {
 pub struct MarkFilter {
     generations: Vec<Generation>,
     bytes_max: usize,
+    /// Too many marks seem to have been set before.
+    again_unknown: bool,
     /// Everything that the store held at the beginning is in here.
     complete: bool,
     /// The latest mark that went with its generation.
@@ -72,7 +83,13 @@ pub struct MarkFilter {
 
 impl MarkFilter {
     pub fn new(bytes_max: usize) -> Self {
-        MarkFilter { generations: vec![Generation::new(LINES_MIN)], bytes_max, complete: false, gone: None }
+        MarkFilter {
+            generations: vec![Generation::new(LINES_MIN)],
+            bytes_max,
+            again_unknown: false,
+            complete: false,
+            gone: None,
+        }
     }
 
     pub fn is_complete(&self) -> bool {
@@ -93,6 +110,7 @@ impl MarkFilter {
     }
 
     pub fn add(&mut self, mark: &Mark, set: Instant) {
+        let again = !self.again_unknown && self.generations.iter().any(|generation| generation.has(mark));
         let last = self.generations.len() - 1;
         let full = self.generations[last].count >= self.generations[last].lines.len() * MARKS_PER_LINE;
         if full {
@@ -103,12 +121,37 @@ impl MarkFilter {
         }
         if let Some(generation) = self.generations.last_mut() {
             generation.add(mark, set);
+            if again {
+                generation.again.insert(*mark);
+            }
+        }
+        if again && self.generations.iter().map(|generation| generation.again.len()).sum::<usize>() > AGAIN_MAX {
+            self.again_unknown = true;
+            self.generations.iter_mut().for_each(|generation| generation.again = HashSet::new());
         }
     }
 
-    /// Generations whose marks no longer count go.
-    pub fn expire(&mut self, now: Instant, horizon: i64) {
-        while self.generations.len() > 1 && now - self.generations[0].newest >= horizon {
+    /// May a mark stand in the index more than once, or have done so?
+    #[inline]
+    pub fn may_stand_again(&self, mark: &Mark) -> bool {
+        !self.complete
+            || self.again_unknown
+            || self.generations.iter().any(|generation| generation.again.contains(mark))
+    }
+
+    /// The marks that were added last stand in the index under this time.
+    pub fn indexed(&mut self, time: Instant) {
+        // A step's marks are too few to fill a generation.
+        for generation in self.generations.iter_mut().rev().take(2) {
+            generation.newest = generation.newest.max(time);
+        }
+    }
+
+    /// Generations whose marks no longer count go. `first`: from when on marks still stand in the index; those have to be
+    /// known if they are set again.
+    pub fn expire(&mut self, now: Instant, horizon: i64, first: Option<Instant>) {
+        let may_go = |newest: Instant| now - newest >= horizon && first.is_none_or(|first| newest < first);
+        while self.generations.len() > 1 && may_go(self.generations[0].newest) {
             self.gone = self.gone.max(Some(self.generations.remove(0).newest));
         }
     }
@@ -147,11 +190,28 @@ mod tests {
         let first = (LINES_MIN * MARKS_PER_LINE) as u32;
         (0..first).for_each(|number| filter.add(&mark(number), 10));
         filter.add(&mark(first), 20);
-        filter.expire(19, 10);
+        filter.expire(19, 10, None);
         assert!(filter.may_hold(&mark(0), 19, 10));
-        filter.expire(20, 10);
+        filter.expire(20, 10, Some(10));
+        assert!(filter.may_hold(&mark(0), 19, 10), "it still stands in the index");
+        filter.expire(20, 10, Some(11));
         assert!(!filter.may_hold(&mark(0), 20, 10));
         assert!(filter.may_hold(&mark(0), 20, 11));
+    }
+
+    #[test]
+    fn a_mark_that_is_added_twice_may_stand_in_the_index_again() {
+        let mut filter = MarkFilter::new(64 << 20);
+        (0..300_000).for_each(|number| filter.add(&mark(number), 0));
+        assert!(filter.may_stand_again(&mark(1)), "as long as not all were read back");
+        filter.complete();
+        let again = (0..300_000).filter(|&number| filter.may_stand_again(&mark(number))).count();
+        assert!(again < 1_500, "{again}");
+        filter.add(&mark(7), 0);
+        assert!(filter.may_stand_again(&mark(7)));
+        (0..300_000).for_each(|number| filter.add(&mark(number), 0));
+        (300_000..900_000).chain(300_000..900_000).for_each(|number| filter.add(&mark(number), 0));
+        assert!(filter.may_stand_again(&mark(1_000_000)), "too many to be known");
     }
 
     #[test]
