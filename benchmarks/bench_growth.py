@@ -37,6 +37,7 @@ from workload import PARTITIONS, drop, make_topic, put
 
 from cdp_stream.model.time import format_instant
 from cdp_stream.store.rocks import RocksStore
+from cdp_stream.stream.kafka_log import wall_clock_ms
 
 PORT = 17_096
 TOPOLOGY = {"space": "growth", "sources": [{"name": "web", "topic": "events"}], "partitions": PARTITIONS}
@@ -136,7 +137,8 @@ def _grown(space: Space, profiles: int, events: int, runs: int) -> dict[str, Any
         for chunk in _chunks(profiles):
             _wait_until(lambda chunk=chunk: done(_page()) > chunk.start - CHUNK)
             lines = [[sign_up(number) for number in chunk[start::PARTITIONS]] for start in range(PARTITIONS)]
-            asyncio.run(put(space.bootstrap, space.source, lines, at=_now_ms()))
+            # Of now: at an older time their dedupe marks would expire as soon as a backlog is done.
+            asyncio.run(put(space.bootstrap, space.source, lines, at=wall_clock_ms()))
         _wait_until(lambda: done(_page()) >= profiles)
         result["created_per_s"] = round(profiles / (time.perf_counter() - began))
         result["resident_mb_loaded"] = resident_mb(process)
@@ -149,11 +151,6 @@ def _grown(space: Space, profiles: int, events: int, runs: int) -> dict[str, Any
     result["disk_mb"] = disk_mb(space.state)
     result["outcome"], result["profiles_found"] = _outcome(space.state / f"{space.prefix}growth" / "identity-0")
     return result
-
-
-def _now_ms() -> int:
-    """When records are produced: at an older time their dedupe marks would expire as soon as a backlog is done."""
-    return time.time_ns() // 1_000_000
 
 
 def _read_bytes(process: subprocess.Popen[bytes]) -> int:
@@ -192,7 +189,7 @@ def _backlog(space: Space, process: subprocess.Popen[bytes], lines: list[list[by
     events = sum(map(len, lines))
     process.send_signal(signal.SIGSTOP)
     try:
-        asyncio.run(put(space.bootstrap, space.source, lines, at=_now_ms()))
+        asyncio.run(put(space.bootstrap, space.source, lines, at=wall_clock_ms()))
     finally:
         process.send_signal(signal.SIGCONT)
     began = time.perf_counter()

@@ -211,6 +211,7 @@ class PendingGraph:
             for start in range(0, len(marks), _MARK_BYTES):
                 mark_key = _MARK + marks[start : start + _MARK_BYTES]
                 raw = self.read(mark_key)
-                # A mark that was set again since stays.
-                if raw is not None and int.from_bytes(raw, "big") <= edge:
+                # A mark that was set again since stays; one that has gone already goes once more, so that the core, which
+                # does not read each, needs not know.
+                if raw is None or int.from_bytes(raw, "big") <= edge:
                     writes[mark_key] = None

@@ -7,7 +7,6 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::graph::Graph;
@@ -89,15 +88,14 @@ fn sorted<K: Ord, V>(changes: &IndexMap<K, V>) -> Vec<(&K, &V)> {
 pub struct IdentityGraph {
     pub graph: Graph,
     pub store: Store,
-    /// From where on the index of marks is still to be read back, and from which step on it need not be: it is our own.
+    /// From where on the index of marks is still to be read back.
     marks_from: Vec<u8>,
+    /// The same of owners.
+    owners_from: Vec<u8>,
+    /// From this step on the index of marks is our own, and need not be read back.
     marks_own_from: Option<i64>,
     /// Before this key nothing is left in the index of marks.
     marks_left_from: Vec<u8>,
-    /// For each step that is not committed, the hour under which its marks stand in the index.
-    uncommitted_hours: VecDeque<Option<i64>>,
-    /// The same of owners.
-    owners_from: Vec<u8>,
 }
 
 impl IdentityGraph {
@@ -126,10 +124,9 @@ impl IdentityGraph {
             graph,
             store,
             marks_from: vec![b'x'],
+            owners_from: vec![b'o'],
             marks_own_from: None,
             marks_left_from: vec![b'x'],
-            uncommitted_hours: VecDeque::new(),
-            owners_from: vec![b'o'],
         })
     }
 
@@ -259,20 +256,20 @@ impl IdentityGraph {
         horizon: i64,
     ) -> PyResult<Bound<'py, PyDict>> {
         let set = std::mem::take(&mut self.graph.pending.step.set);
-        let hour = (!set.is_empty()).then(|| now.div_euclid(HOUR_MS));
-        if let Some(hour) = hour {
+        if !set.is_empty() {
+            let hour = now.div_euclid(HOUR_MS);
             let mut key = vec![b'x'];
             key.extend_from_slice(&hour.to_be_bytes());
             key.extend_from_slice(&step.to_be_bytes());
             self.graph.pending.write(&key, Some(Arc::from(set.concat())));
+            self.graph.pending.step.hour = Some(hour);
             self.graph.marks.indexed(now);
             self.marks_own_from.get_or_insert(step);
         }
-        self.uncommitted_hours.push_back(hour);
         let left = self.expire_marks(py, now - horizon)?;
         self.read_marks_back(py)?;
         self.read_owners_back(py)?;
-        let first = left.into_iter().chain(self.uncommitted_hours.iter().copied().flatten()).min();
+        let first = left.into_iter().chain(self.graph.pending.hours()).min();
         self.graph.marks.expire(now, horizon, first.map(|hour| hour.saturating_mul(HOUR_MS)));
         let writes = PyDict::new(py);
         let changes = self.graph.pending.close();
@@ -300,7 +297,6 @@ impl IdentityGraph {
     /// The oldest changes that were handed over stand in the store.
     fn committed(&mut self) {
         self.graph.pending.committed();
-        self.uncommitted_hours.pop_front();
     }
 }
 
@@ -372,8 +368,8 @@ impl IdentityGraph {
                         Some(set) => set,
                         None => self.store.mark(py, &mark)?,
                     };
-                    // A mark that was set again since stays.
-                    if set.is_none_or(|set| set > edge) {
+                    // A mark that was set again since stays; one that has gone already goes once more.
+                    if set.is_some_and(|set| set > edge) {
                         continue;
                     }
                 }

@@ -31,6 +31,8 @@ pub struct Changes {
     pub links: HashMap<ProfileId, Vec<(ProfileId, Option<u64>)>>,
     /// Marks that were set, in order, for the index by which they expire.
     pub set: Vec<Mark>,
+    /// The hour under which they stand there.
+    pub hour: Option<i64>,
 }
 
 /// The step in hand, and those whose commit is not done.
@@ -49,6 +51,11 @@ impl Pending {
     /// When a mark was set, if a step has said so that is not committed.
     pub fn mark(&self, mark: &Mark) -> Option<Option<Instant>> {
         self.layers().find_map(|changes| changes.marks.get(mark).copied())
+    }
+
+    /// The hours under which marks of steps that are not committed stand in their index.
+    pub fn hours(&self) -> impl Iterator<Item = i64> + '_ {
+        self.layers().filter_map(|changes| changes.hour)
     }
 
     /// The latest first.
