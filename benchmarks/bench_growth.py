@@ -3,7 +3,8 @@
 One worker of stage identity on a real Kafka. Each profile is made by one event with three identifiers, so ten million
 of them have thirty million. Then, on the same running worker, backlogs of a click stream of these people (Zipf, one event
 in twenty from a new cookie, one in a hundred delivered twice) give the speed; the worker is frozen while such a backlog
-is produced. Before them the store is given time to sort what millions of new profiles have left it, which elsewhere come
+is produced. Before each backlog of a larger size the first size takes one, so that what else goes on in the machine does not decide
+the share. Before them the store is given time to sort what millions of new profiles have left it, which elsewhere come
 within months, and not within minutes. Last the worker is started again over its state (warm), and with none (restore).
 
 python benchmarks/bench_growth.py --profiles 10000 100000 1000000
@@ -23,16 +24,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psutil
 from about import about, spread
 from broker import find_broker
 from outcome import stored_graph
-from running import Page, page, total, worker
+from running import page, total, worker
 from workload import PARTITIONS, drop, make_topic, put
 
 from cdp_stream.model.time import format_instant
@@ -40,6 +42,8 @@ from cdp_stream.store.rocks import RocksStore
 from cdp_stream.stream.kafka_log import wall_clock_ms
 
 PORT = 17_096
+BESIDE_PORT = PORT + 10
+"""Of the first size's worker while a larger size is measured."""
 TOPOLOGY = {"space": "growth", "sources": [{"name": "web", "topic": "events"}], "partitions": PARTITIONS}
 CHUNK = 200_000
 """Records that are produced at once, and how far the producer keeps ahead of the worker."""
@@ -89,6 +93,42 @@ class Visits:
 
 
 @dataclass(frozen=True, slots=True)
+class Watched:
+    """A worker that works, as seen from outside."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+
+    def done(self) -> float:
+        """Records that it has decided since it started."""
+        return total(page(self.port), "cdp_events_total", "cdp_dead_letters_total")
+
+    def resident_mb(self) -> int:
+        """What it holds in memory."""
+        return round(psutil.Process(self.process.pid).memory_info().rss / 1e6)
+
+    def read_bytes(self) -> int:
+        """What it has had brought from the disk so far: its state competes for the page cache with the broker's files."""
+        return int(psutil.Process(self.process.pid).io_counters().read_bytes)
+
+    def at_rest_s(self) -> float:
+        """Wait until it has nothing more to do, its store's background threads included; returns the seconds."""
+        began, process = time.perf_counter(), psutil.Process(self.process.pid)
+        while time.perf_counter() - began < _REST_WITHIN_S and process.cpu_percent(interval=2.0) > _AT_REST_PERCENT:
+            pass
+        return round(time.perf_counter() - began, 1)
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Frozen meanwhile."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+
+@dataclass(frozen=True, slots=True)
 class Space:
     """Where one size is measured."""
 
@@ -96,6 +136,7 @@ class Space:
     prefix: str
     topology: Path
     state: Path
+    visits: Visits
     ready_within_s: float
 
     @property
@@ -103,59 +144,91 @@ class Space:
         """The source topic."""
         return self.prefix + "events"
 
-    def worker(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    @contextmanager
+    def worker(self, port: int = PORT) -> Iterator[Watched]:
         """Its worker, from being ready on."""
-        return worker(
+        with worker(
             self.bootstrap,
             self.prefix,
             self.topology,
             self.state,
             "identity",
-            port=PORT,
+            port=port,
             ready_within_s=self.ready_within_s,
-        )
+        ) as process:
+            yield Watched(process, port)
+
+    def backlog(self, watched: Watched, events: int) -> int:
+        """Events a second over a backlog that is put there while the worker stands still."""
+        lines, before = self.visits.lines(events), watched.done()
+        with watched.standing_still():
+            asyncio.run(put(self.bootstrap, self.source, lines, at=wall_clock_ms()))
+        began = time.perf_counter()
+        _wait_until(lambda: watched.done() >= before + events, every_s=0.05)
+        return round(events / (time.perf_counter() - began))
+
+    def drop(self) -> None:
+        """Remove its topics and its state."""
+        shutil.rmtree(self.state, ignore_errors=True)
+        asyncio.run(drop(self.bootstrap, self.prefix))
 
 
-def measure(bootstrap: str, profiles: int, events: int, runs: int, folder: Path) -> dict[str, Any]:
-    """One size."""
+def make_space(bootstrap: str, profiles: int, folder: Path) -> Space:
+    """The place for so many profiles, with no record in it."""
     prefix = f"bench-{secrets.token_hex(3)}."
-    space = Space(bootstrap, prefix, folder / "topology.yaml", folder / f"state-{profiles}", 60 + profiles / 5_000)
-    space.topology.write_text(json.dumps(TOPOLOGY))
+    topology, state = folder / "topology.yaml", folder / f"state-{profiles}"
+    topology.write_text(json.dumps(TOPOLOGY))
+    space = Space(bootstrap, prefix, topology, state, Visits(profiles), 60 + profiles / 5_000)
     asyncio.run(make_topic(bootstrap, space.source, PARTITIONS))
-    try:
-        return {"profiles": profiles, **_grown(space, profiles, events, runs), **_started_again(space, runs)}
-    finally:
-        shutil.rmtree(space.state, ignore_errors=True)
-        asyncio.run(drop(bootstrap, prefix))
+    return space
 
 
-def _grown(space: Space, profiles: int, events: int, runs: int) -> dict[str, Any]:
+def measure(space: Space, profiles: int, events: int, runs: int, first: Space | None) -> dict[str, Any]:
+    """One size; `first`: the space of the first size, at any other one."""
+    return {"profiles": profiles, **_grown(space, profiles, events, runs, first), **_started_again(space, runs)}
+
+
+def _grown(space: Space, profiles: int, events: int, runs: int, first: Space | None) -> dict[str, Any]:
     """Make the profiles, then the backlogs."""
     result: dict[str, Any] = {}
-    with space.worker() as process:
+    with space.worker() as watched:
         began = time.perf_counter()
         for chunk in _chunks(profiles):
-            _wait_until(lambda chunk=chunk: done(_page()) > chunk.start - CHUNK)
+            _wait_until(lambda chunk=chunk: watched.done() > chunk.start - CHUNK)
             lines = [[sign_up(number) for number in chunk[start::PARTITIONS]] for start in range(PARTITIONS)]
             # Of now: at an older time their dedupe marks would expire as soon as a backlog is done.
             asyncio.run(put(space.bootstrap, space.source, lines, at=wall_clock_ms()))
-        _wait_until(lambda: done(_page()) >= profiles)
+        _wait_until(lambda: watched.done() >= profiles)
         result["created_per_s"] = round(profiles / (time.perf_counter() - began))
-        result["resident_mb_loaded"] = resident_mb(process)
-        result["sorted_s"] = _at_rest_s(process)
-        visits, read = Visits(profiles), _read_bytes(process)
-        rates = [_backlog(space, process, visits.lines(events), profiles + run * events) for run in range(runs)]
+        result["resident_mb_loaded"] = watched.resident_mb()
+        result["sorted_s"] = watched.at_rest_s()
+        read = watched.read_bytes()
+        rates, beside = _backlogs(space, watched, events, runs, first)
         result["per_s"] = spread(rates)
-        result["read_mb"] = round((_read_bytes(process) - read) / 1e6)
-        result["resident_mb"] = resident_mb(process)
+        if beside:
+            result["first_size_per_s"] = spread(beside)
+        result["speed_share"] = round(
+            median(rate / other for rate, other in zip(rates, beside or rates, strict=True)), 3
+        )
+        result["read_mb"] = round((watched.read_bytes() - read) / 1e6)
+        result["resident_mb"] = watched.resident_mb()
     result["disk_mb"] = disk_mb(space.state)
     result["outcome"], result["profiles_found"] = _outcome(space.state / f"{space.prefix}growth" / "identity-0")
     return result
 
 
-def _read_bytes(process: subprocess.Popen[bytes]) -> int:
-    """What the worker has had brought from the disk so far: its state competes for the page cache with the broker's files."""
-    return int(psutil.Process(process.pid).io_counters().read_bytes)
+def _backlogs(
+    space: Space, watched: Watched, events: int, runs: int, first: Space | None
+) -> tuple[list[int], list[int]]:
+    """The rates of this size, and those that the first size had just before each."""
+    if first is None:
+        return [space.backlog(watched, events) for _ in range(runs)], []
+    rates, beside = [], []
+    with first.worker(BESIDE_PORT) as other:
+        for _ in range(runs):
+            beside.append(first.backlog(other, events))
+            rates.append(space.backlog(watched, events))
+    return rates, beside
 
 
 def _started_again(space: Space, runs: int) -> dict[str, Any]:
@@ -171,49 +244,14 @@ def _start_s(space: Space) -> float:
         return round(time.perf_counter() - began, 2)
 
 
-def _at_rest_s(process: subprocess.Popen[bytes]) -> float:
-    """Wait until the worker has nothing more to do, its store's background threads included; returns the seconds."""
-    began, watched = time.perf_counter(), psutil.Process(process.pid)
-    while time.perf_counter() - began < _REST_WITHIN_S and watched.cpu_percent(interval=2.0) > _AT_REST_PERCENT:
-        pass
-    return round(time.perf_counter() - began, 1)
-
-
 def _chunks(profiles: int) -> Iterator[range]:
     for start in range(0, profiles, CHUNK):
         yield range(start, min(profiles, start + CHUNK))
 
 
-def _backlog(space: Space, process: subprocess.Popen[bytes], lines: list[list[bytes]], before: int) -> int:
-    """Events a second over a backlog that is put there while the worker stands still."""
-    events = sum(map(len, lines))
-    process.send_signal(signal.SIGSTOP)
-    try:
-        asyncio.run(put(space.bootstrap, space.source, lines, at=wall_clock_ms()))
-    finally:
-        process.send_signal(signal.SIGCONT)
-    began = time.perf_counter()
-    _wait_until(lambda: done(_page()) >= before + events, every_s=0.05)
-    return round(events / (time.perf_counter() - began))
-
-
 def _wait_until(reached: Any, every_s: float = 0.2) -> None:
     while not reached():
         time.sleep(every_s)
-
-
-def _page() -> Page:
-    return page(PORT)
-
-
-def done(figures: Page) -> float:
-    """Records that are decided."""
-    return total(figures, "cdp_events_total", "cdp_dead_letters_total")
-
-
-def resident_mb(process: subprocess.Popen[bytes]) -> int:
-    """What the worker holds in memory."""
-    return round(psutil.Process(process.pid).memory_info().rss / 1e6)
 
 
 def disk_mb(folder: Path) -> int:
@@ -238,15 +276,20 @@ def main() -> None:
         "--folder", type=Path, help="where states lie meanwhile; default: the system's temporary folder"
     )
     options = parser.parse_args()
-    with find_broker() as broker, tempfile.TemporaryDirectory(dir=options.folder) as folder:
+    with (
+        find_broker() as broker,
+        tempfile.TemporaryDirectory(dir=options.folder) as folder,
+        ExitStack() as at_the_end,
+    ):
         result: dict[str, Any] = about(broker.how)
         result["sizes"] = []
+        first: Space | None = None
         for profiles in options.profiles:
-            result["sizes"].append(measure(broker.bootstrap, profiles, options.events, options.runs, Path(folder)))
+            space = make_space(broker.bootstrap, profiles, Path(folder))
+            at_the_end.callback(space.drop)
+            result["sizes"].append(measure(space, profiles, options.events, options.runs, first))
             print(result["sizes"][-1], file=sys.stderr)
-    first = result["sizes"][0]["per_s"]["median"]
-    for size in result["sizes"]:
-        size["speed_share"] = round(size["per_s"]["median"] / first, 3)
+            first = first or space
     print(json.dumps(result, indent=1))
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from about import about, spread
 from broker import find_broker
-from offering import offered_aside
+from offering import offering_aside
 from outcome import stored_graph
 from running import Page, page, percentile, total, worker
 from workload import PARTITIONS, drop, produce, typical
@@ -43,7 +43,8 @@ def done(figures: Page) -> float:
 
 def measure(bootstrap: str, topic: str, lines: list[list[bytes]], rate: int, seconds: float) -> dict[str, Any]:
     """One offered rate at a worker that has just started; returns when all that was sent is decided."""
-    with offered_aside(bootstrap, topic, lines, rate, WARM_UP_S + seconds) as ended:
+    with offering_aside(bootstrap, topic, lines, rate) as begin:
+        ended = begin(WARM_UP_S + seconds)
         time.sleep(WARM_UP_S)
         before, began = page(), time.perf_counter()
         held = ended()

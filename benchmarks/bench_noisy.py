@@ -15,14 +15,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import multiprocessing
-import os
 import secrets
 import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -31,7 +28,7 @@ import orjson
 from about import about
 from aiokafka import AIOKafkaConsumer
 from broker import find_broker
-from offering import LOWEST_PRIORITY, offer
+from offering import offer, offering_aside
 from running import PORT, page, total, worker
 from workload import PARTITIONS, make_topic
 
@@ -97,32 +94,8 @@ def summed_up(latencies: list[float]) -> dict[str, float]:
 SHARES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
-@contextmanager
-def noise_aside(bootstrap: str, topic: str, rate: int) -> Iterator[Callable[[float], Awaitable[float]]]:
-    """A process that makes the noise, for so many seconds whenever it is called. What it returns waits for the rate held."""
-    ours, its = multiprocessing.get_context("fork").Pipe()
-    lines = [noise(partition) for partition in range(PARTITIONS)]
-
-    def run() -> None:
-        os.nice(LOWEST_PRIORITY)
-        while seconds := its.recv():
-            its.send(asyncio.run(offer(bootstrap, topic, lines, rate, seconds)))
-
-    def begin(seconds: float) -> Awaitable[float]:
-        ours.send(seconds)
-        return asyncio.to_thread(ours.recv)
-
-    process = multiprocessing.get_context("fork").Process(target=run)
-    process.start()
-    try:
-        yield begin
-    finally:
-        ours.send(0)
-        process.join()
-
-
 async def measure(
-    bootstrap: str, prefix: str, make_noise: Callable[[float], Awaitable[float]], options: argparse.Namespace
+    bootstrap: str, prefix: str, make_noise: Callable[[float], Callable[[], float]], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
     watch = Watch()
     consumer = AIOKafkaConsumer(f"{prefix}{SPACE}.trait-changes", bootstrap_servers=bootstrap)
@@ -135,7 +108,7 @@ async def measure(
             seconds = WARM_UP_S + options.seconds
             offering = [offer(bootstrap, prefix + "events", theirs, options.rate, seconds, sent=watch.note)]
             if noisy:
-                offering.append(make_noise(seconds))
+                offering.append(asyncio.to_thread(make_noise(seconds)))
             phases.append({"noisy_per_s": options.noisy * noisy, **await _phase(watch, offering)})
         return phases[2:]
     finally:
@@ -171,6 +144,7 @@ async def _phase(watch: Watch, offering: list[Awaitable[float]]) -> dict[str, An
 def run(bootstrap: str, options: argparse.Namespace) -> dict[str, Any]:
     prefix = f"bench-{secrets.token_hex(3)}."
     asyncio.run(make_topic(bootstrap, prefix + "events", PARTITIONS))
+    noises = [noise(partition) for partition in range(PARTITIONS)]
     with tempfile.TemporaryDirectory() as folder:
         topology = Path(folder) / "topology.yaml"
         topology.write_text(json.dumps(TOPOLOGY))
@@ -178,7 +152,7 @@ def run(bootstrap: str, options: argparse.Namespace) -> dict[str, Any]:
         with (
             worker(bootstrap, prefix, topology, state, "profiles"),
             worker(bootstrap, prefix, topology, state, "identity"),
-            noise_aside(bootstrap, prefix + "events", options.noisy) as make_noise,
+            offering_aside(bootstrap, prefix + "events", noises, options.noisy) as make_noise,
         ):
             phases = asyncio.run(measure(bootstrap, prefix, make_noise, options))
     quiet = [one["p99"] for one in phases if not one["noisy_per_s"]]

@@ -6,7 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -21,7 +21,7 @@ LOWEST_PRIORITY = 19
 async def offer(
     bootstrap: str,
     topic: str,
-    lines: Sequence[Sequence[bytes]],
+    lines: Sequence[Iterable[bytes]],
     rate: int,
     seconds: float,
     *,
@@ -63,24 +63,31 @@ async def offer(
 
 
 @contextmanager
-def offered_aside(
-    bootstrap: str, topic: str, lines: Sequence[Sequence[bytes]], rate: int, seconds: float
-) -> Iterator[Callable[[], float]]:
-    """The same in a process of its own that takes only what others leave of the machine.
+def offering_aside(
+    bootstrap: str, topic: str, lines: Sequence[Iterable[bytes]], rate: int
+) -> Iterator[Callable[[float], Callable[[], float]]]:
+    """A process that offers these lines and takes only what others leave of the machine.
 
-    Gives a function that waits for the end and returns the rate held.
+    Gives a function that has it offer for so many seconds, and returns another one, which waits for the end and returns the
+    rate held. Called again, it goes on where its lines stand if they are iterators.
     """
     # Forked, so that the lines need not be copied; there is no other thread here yet.
     context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
+    ours, its = context.Pipe()
 
     def run() -> None:
         os.nice(LOWEST_PRIORITY)
-        sender.send(asyncio.run(offer(bootstrap, topic, lines, rate, seconds)))
+        while seconds := its.recv():
+            its.send(asyncio.run(offer(bootstrap, topic, lines, rate, seconds)))
+
+    def begin(seconds: float) -> Callable[[], float]:
+        ours.send(seconds)
+        return ours.recv
 
     process = context.Process(target=run)
     process.start()
     try:
-        yield receiver.recv
+        yield begin
     finally:
+        ours.send(None)
         process.join()
