@@ -128,6 +128,10 @@ class GraphDraft:
         """The step's changes, with the index of its dedupe marks; old marks beyond the horizon go."""
         return self.held.take_writes(step, now, horizon)
 
+    def read_back(self) -> bool:
+        """Remember a piece of what the store held before this process, between two steps; is there more?"""
+        return self.held.read_back()
+
     def committed(self) -> None:
         """The oldest changes that were handed over stand in the store; caches are held to their bounds."""
         self.held.committed()

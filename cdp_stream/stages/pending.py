@@ -82,6 +82,9 @@ class GraphBytes(Protocol):
     def take_writes(self, step: int, now: Instant, horizon: Duration) -> dict[bytes, bytes | None]:
         """The step's changes, with the index of its dedupe marks; old marks beyond the horizon go."""
 
+    def read_back(self) -> bool:
+        """Remember a piece of what the store held before this process, between two steps; is there more?"""
+
     def committed(self) -> None:
         """The oldest changes that were handed over stand in the store; caches are held to their bounds."""
 
@@ -186,6 +189,10 @@ class PendingGraph:
         self._uncommitted.append((writes, self._links))
         self._writes, self._marks, self._links = {}, [], {}
         return writes
+
+    def read_back(self) -> bool:
+        """No: what is asked for is read when it is asked for."""
+        return False
 
     def committed(self) -> None:
         """The oldest changes that were handed over stand in the store; caches are held to their bounds."""

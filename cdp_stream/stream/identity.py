@@ -37,6 +37,8 @@ _UNDER_WAY = 3
 _POLL_MS = 100
 _COMMIT_EVERY_S = 2.0
 _LOOK_EVERY_S = 10.0
+_READ_BACK_EVERY_S = 0.005
+"""While there is nothing else to do: half of the time, so that whatever comes meanwhile waits some milliseconds at most."""
 _SILENT_S = 5.0
 """After so long without an entry the log is read past the group's client."""
 log = logging.getLogger("cdp_stream.identity")
@@ -124,6 +126,7 @@ class IdentityOwner:
             self._tasks.create_task(self._append_entries())
             self._tasks.create_task(self._publish_positions())
             self._tasks.create_task(self._watch_sources())
+            self._tasks.create_task(self._read_back())
             self._tasks.create_task(self._take_entries())
 
     async def close(self) -> None:
@@ -254,6 +257,14 @@ class IdentityOwner:
             else:
                 done()
             self._make_room()
+
+    async def _read_back(self) -> None:
+        """What the store knew at the start is remembered while nothing is to be decided; steps have a piece each, too."""
+        left = True
+        while left:
+            await asyncio.sleep(_READ_BACK_EVERY_S)
+            if not self._appended and self._queue.empty():
+                left = self.stage.graph.read_back()
 
     async def _room(self) -> None:
         """Wait until another slice may stand in the log, and take in what comes meanwhile."""

@@ -167,6 +167,8 @@ def assert_same(
             left += left_to_python()
             if commit and chance.random() < 0.2:
                 walk.restart()
+            if chance.random() < 0.3:
+                walk.stage.graph.read_back()
         if commit and chance.random() < 0.2:
             slow.restart()
     return left
@@ -196,6 +198,10 @@ def counted(stage: IdentityStage) -> Callable[[], int]:
     if walk is not None:
         stage.walk = Counting()
     return lambda: found[0]
+
+
+def owned(number: int) -> tuple[bytes, bytes]:
+    return b"ouuser_id\0u-%06d" % number, b"use_%027d" % number
 
 
 needs_compiled = pytest.mark.skipif(COMPILED is None, reason="the compiled core was not built: no Rust")
@@ -472,3 +478,27 @@ def test_a_damaged_clickstream_gives_the_same_steps(number: int) -> None:
     chance = random.Random(number)
     lines = [damaged(line, chance) for line in People(number, 40).lines(2_000)]
     assert_same(TOPOLOGIES[number], [list(lines[start : start + 200]) for start in range(0, 2_000, 200)])
+
+
+@needs_compiled
+def test_owners_that_were_read_back_between_steps_are_not_asked_for() -> None:
+    class Counting(MemoryStore):
+        asked = 0
+
+        def get(self, key: bytes) -> bytes | None:
+            self.asked += 1
+            return super().get(key)
+
+    assert NATIVE is not None
+    store = Counting()
+    store.commit(dict(map(owned, range(10_000))))
+    graph = NATIVE.IdentityGraph(store, 10_000, 0, (1 << 20, 0, 0))
+    graph.put_owner("users", "user_id", "u-000001", owned(2)[1].decode())
+    pieces = 1
+    while graph.read_back():
+        pieces += 1
+    assert pieces > 2, "a worker is not to stand still for all of it"
+    before = store.asked
+    assert graph.owner("users", "user_id", "u-000001") == owned(2)[1].decode(), "what has come since is newer"
+    assert graph.owner("users", "user_id", "u-009999") == owned(9_999)[1].decode()
+    assert store.asked == before

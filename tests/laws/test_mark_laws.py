@@ -57,6 +57,10 @@ class Graph:
         self._uncommitted.append(writes)
         return seen, writes
 
+    def read_back(self) -> None:
+        """Between two steps, as a worker does that has nothing to decide."""
+        self._graph.read_back()
+
     def commit(self, left: int) -> None:
         while len(self._uncommitted) > left:
             self.store.commit(self._uncommitted.popleft())
@@ -92,6 +96,8 @@ def test_marks_are_those_of_the_reference(steps: list[Any]) -> None:
             graph.commit(left)
             if again:
                 graph.start()
+            if left:
+                graph.read_back()
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -131,6 +137,22 @@ def test_what_has_expired_goes_without_a_question() -> None:
         graph.commit(0)
     # A filter takes one in some hundreds for one that was there before.
     assert graph.store.asked - before < 500
+
+
+def test_marks_that_were_read_back_between_steps_are_not_asked_for() -> None:
+    graph = Graph(compiled=True)
+    for number in range(200):
+        graph.step(number, [(START, f"m-{number}-{at}") for at in range(500)], START, HOUR_MS)
+    graph.start()
+    # What is on its way to the store when it is read is known as well.
+    graph.step(200, [(START, "m-200-0")], START, HOUR_MS)
+    graph.read_back()
+    graph.read_back()
+    before = graph.store.asked
+    seen, _ = graph.step(201, [(START, f"m-201-{at}") for at in range(500)] + [(START, "m-200-0")], START, HOUR_MS)
+    assert seen == [True] * 500 + [False]
+    assert graph.store.asked - before < 20
+    assert graph.step(202, [(START, "m-7-7")], START, HOUR_MS)[0] == [False]
 
 
 def test_a_mark_that_is_set_again_while_its_first_still_waits_to_go_stays() -> None:

@@ -267,8 +267,7 @@ impl IdentityGraph {
             self.marks_own_from.get_or_insert(step);
         }
         let left = self.expire_marks(py, now - horizon)?;
-        self.read_marks_back(py)?;
-        self.read_owners_back(py)?;
+        self.read_back(py)?;
         let first = left.into_iter().chain(self.graph.pending.hours()).min();
         self.graph.marks.expire(now, horizon, first.map(|hour| hour.saturating_mul(HOUR_MS)));
         let writes = PyDict::new(py);
@@ -292,6 +291,13 @@ impl IdentityGraph {
             writes.set_item(key, &last.1)?;
         }
         Ok(writes)
+    }
+
+    /// Remember a piece of what the store held before this process, and say whether there is more. Each step does so, too.
+    fn read_back(&mut self, py: Python<'_>) -> PyResult<bool> {
+        self.read_marks_back(py)?;
+        self.read_owners_back(py)?;
+        Ok(!self.graph.marks.is_complete() || self.graph.may_know_all_owners())
     }
 
     /// The oldest changes that were handed over stand in the store.

@@ -113,9 +113,10 @@ impl Graph {
         self.profiles.get(id)
     }
 
-    /// Have what is remembered of these ids brought near.
-    pub fn touch(&self, prints: impl Iterator<Item = Print>) {
-        prints.for_each(|print| self.owners.touch(print));
+    /// Have what is remembered of this id brought near.
+    #[inline]
+    pub fn touch(&self, print: Print) {
+        self.owners.touch(print);
     }
 
     /// Every owner there is is remembered: the store need not be asked for another one.

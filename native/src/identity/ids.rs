@@ -8,7 +8,8 @@ pub const TEXT_BYTES: usize = 31;
 const PACKED_BYTES: usize = 21;
 
 /// `use_` and 27 base62 digits, of which each takes six bits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(transparent)]
 pub struct ProfileId([u8; PACKED_BYTES]);
 
 impl ProfileId {

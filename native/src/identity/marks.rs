@@ -13,6 +13,8 @@
 use std::collections::HashSet;
 
 use super::pending::Mark;
+use super::prefetch::prefetch;
+use super::table::Table;
 use crate::text::Instant;
 
 const LINE_BITS: usize = 512;
@@ -29,7 +31,7 @@ const GROWTH: usize = 8;
 const AGAIN_MAX: usize = 500_000;
 
 struct Generation {
-    lines: Vec<Line>,
+    lines: Table<Line>,
     count: usize,
     newest: Instant,
     /// Those of its marks that were in a filter before: all that were set before, and what a filter takes for one.
@@ -38,7 +40,7 @@ struct Generation {
 
 impl Generation {
     fn new(lines: usize) -> Self {
-        Generation { lines: vec![[0; LINE_BITS / 64]; lines], count: 0, newest: Instant::MIN, again: HashSet::new() }
+        Generation { lines: Table::new(lines), count: 0, newest: Instant::MIN, again: HashSet::new() }
     }
 
     #[inline]
@@ -107,6 +109,12 @@ impl MarkFilter {
         !self.complete
             || self.gone.is_some_and(|gone| now - gone < horizon)
             || self.generations.iter().any(|generation| generation.has(mark))
+    }
+
+    /// Have what the filters hold of this mark brought near.
+    #[inline]
+    pub fn touch(&self, mark: &Mark) {
+        self.generations.iter().for_each(|generation| prefetch(&generation.lines[generation.line(mark)]));
     }
 
     pub fn add(&mut self, mark: &Mark, set: Instant) {

@@ -13,11 +13,13 @@ mod output;
 mod owners;
 mod pending;
 mod plan;
+mod prefetch;
 mod profiles;
 mod resolve;
 mod rules;
 mod slices;
 mod stored;
+mod table;
 mod texts;
 mod wire;
 

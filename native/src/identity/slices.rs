@@ -21,6 +21,8 @@ use super::rules::{Rules, Verdict};
 use super::texts::{Span, Texts};
 use crate::text::Instant;
 
+/// So many records before its turn comes what belongs to a record's identifiers is brought near.
+const AHEAD: usize = 32;
 const SLICE_NOT_DONE: &str = "a slice begins before the last one is done";
 
 /// One record of the slice in hand.
@@ -77,9 +79,12 @@ impl Slice {
     /// Keys that the walk will want of the store; marks are asked for by their records.
     fn wants(&self, graph: &mut Graph) -> (Vec<usize>, Vec<Box<[u8]>>) {
         let (mut marks, mut keys) = (Vec::new(), Vec::new());
-        graph.touch(self.ids.iter().map(|found| found.print));
         let mut key = Vec::new();
+        self.records.iter().take(AHEAD).for_each(|record| graph.marks.touch(&record.mark));
         for (number, record) in self.records.iter().enumerate() {
+            if let Some(ahead) = self.records.get(number + AHEAD) {
+                graph.marks.touch(&ahead.mark);
+            }
             let Some(event) = &record.event else { continue };
             // Stream time only moves on, and the later it is, the fewer marks count.
             let may_hold = graph.marks.may_hold(&record.mark, self.now, self.horizon);
@@ -110,9 +115,21 @@ impl Slice {
         (marks, keys)
     }
 
+    /// Have what is remembered of a record's identifiers brought near.
+    fn touch(&self, number: usize, graph: &Graph) {
+        if let Some(event) = self.records.get(number).and_then(|record| record.event.as_ref()) {
+            let ids = self.ids[event.users.clone()].iter().chain(&self.ids[event.accounts.clone()]);
+            ids.for_each(|found| graph.touch(found.print));
+        }
+    }
+
     /// Take events until one stops it.
     fn walk(&mut self, graph: &mut Graph) -> Stop {
+        if self.next == 0 {
+            (0..AHEAD).for_each(|number| self.touch(number, graph));
+        }
         while let Some(record) = self.records.get(self.next) {
+            self.touch(self.next + AHEAD, graph);
             if !std::mem::replace(&mut self.arrived, true) && record.timestamp > self.now {
                 self.now = self.now.max(record.timestamp.min(self.append_time));
             }
