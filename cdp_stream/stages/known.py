@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cdp_stream.stages.records import OutputRecord
 
 OWNER_BYTES_MAX: Final = 1280 * 1024 * 1024
-"""How much memory remembered owners may take: 32 bytes an external id, and a third more where there is room to grow."""
+"""How much memory remembered owners may take: 32 bytes an external id, and a sixth more where there is room to grow."""
 PROFILE_BYTES_MAX: Final = 64 * 1024 * 1024
 """The same for profiles, which are asked for only where something comes to them."""
 MARK_BYTES_MAX: Final = 128 * 1024 * 1024

@@ -23,7 +23,7 @@ from cdp_stream.stream.ending import Ending
 from cdp_stream.stream.identity import IdentityOwner
 from cdp_stream.stream.in_force import InForce, read_in_force, space_names
 from cdp_stream.stream.kafka_log import KafkaLog, kafka_world
-from cdp_stream.stream.memory import give_back
+from cdp_stream.stream.memory import give_back, share_arenas
 from cdp_stream.stream.owner import state_folder
 from cdp_stream.stream.owners import Owners
 from cdp_stream.stream.pages import Pages, Pulse, serve
@@ -36,7 +36,7 @@ STAGES = ("identity", "profiles")
 _SWITCH_INTERVAL_S = 0.0005
 """How long a thread may hold the interpreter: the consumer has its own, and waits for the agent otherwise."""
 _STOP_WITHIN_S = 6.0
-_FREEZE_EVERY_S = 60.0
+_FREEZE_EVERY_S = 30.0
 log = logging.getLogger("cdp_stream.worker")
 
 
@@ -50,8 +50,9 @@ def run_stage(settings: Settings, topology: CompiledTopology, stage: str, *, app
     Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     # A default collection stops the world for hundreds of milliseconds on a large heap; nothing here makes cycles
-    # at a rate that matters, and what they leave is collected once a minute, before the heap is frozen.
+    # at a rate that matters, and what they leave is collected now and then, before the heap is frozen.
     gc.disable()
+    share_arenas()
     asyncio.run(_run(settings, topology, stage, ending, apply=apply))
 
 

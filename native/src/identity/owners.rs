@@ -1,7 +1,7 @@
 //! Who owns which external id, as far as it is remembered: 32 bytes an id, within a bound of bytes.
 //!
 //! A table of buckets in the way of a cuckoo's: an id stands in one of two buckets of four. It is cut
-//! into shards that grow by a quarter, one at a time, so that growing never stops the stage for long and never needs twice the
+//! into shards that grow by an eighth, one at a time, so that growing never stops the stage for long and never needs twice the
 //! memory; shards are made of pieces that serve any other one afterwards. At the bound, the entry in the last place of a
 //! bucket gives way. An entry that is asked for moves a place forward; so what has been asked for only once goes first, and
 //! a pass over many ids leaves those in use alone.
@@ -19,7 +19,7 @@ const PLACES: usize = 4;
 const PIECE: usize = 32;
 /// 64 MB, of which what is not needed yet takes no memory.
 const PIECES_AT_A_TIME: usize = 1 << 14;
-/// How often a shard tries more buckets, for the case that its entries find no room in a quarter more.
+/// How often a shard tries more buckets, for the case that its entries find no room in an eighth more.
 const GROWTHS_MAX: usize = 8;
 
 #[derive(Clone, Copy, Zeroable, Pod)]
@@ -212,7 +212,7 @@ impl Owners {
         }
         let mut more = 0;
         for _ in 0..GROWTHS_MAX {
-            more += ((shard.buckets + more) / 4).max(1);
+            more += ((shard.buckets + more) / 8).max(1);
             if self.buckets + more > self.buckets_max {
                 break;
             }
@@ -268,7 +268,7 @@ mod tests {
             .count();
         assert_eq!(known, 400_000);
         assert!(owners.is_complete());
-        assert!(owners.bytes() < 400_000 * 52, "{}", owners.bytes());
+        assert!(owners.bytes() < 400_000 * 40, "{}", owners.bytes());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import subprocess
+import sys
 
 import psutil
 import pytest
@@ -21,3 +23,27 @@ def test_holes_are_given_back() -> None:
     give_back()
     assert before - process.memory_info().rss > 20_000_000
     assert sum(block is not None for block in blocks) == 1_000
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no arenas")
+def test_threads_share_two_arenas() -> None:
+    # In a process of its own: what holds of arenas holds from then on.
+    script = """
+import ctypes, threading
+from cdp_stream.stream.memory import share_arenas
+share_arenas()
+libc = ctypes.CDLL(None)
+allocated = threading.Barrier(8)
+def allocate():
+    libc.malloc(100)
+    allocated.wait()
+threads = [threading.Thread(target=allocate) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+libc.fopen.restype = libc.malloc_info.restype = ctypes.c_void_p
+out = ctypes.c_void_p(libc.fopen(b"/dev/stdout", b"w"))
+libc.malloc_info(0, out)
+libc.fclose(out)
+"""
+    told = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert 1 <= told.count("<heap nr=") <= 2
