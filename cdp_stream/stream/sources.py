@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from cdp_stream.stream.source_buffer import SourceBuffer, raw_record
 _FETCH_MS = 1_000
 _RETRIES = 30
 _BUFFER_SLICES = 4
+_COMMITTED_WITHIN_S = 1.0
+"""How long closing waits for positions that are on their way to the broker."""
 
 
 @dataclass(slots=True)
@@ -43,6 +46,7 @@ class SourceReader:
         self._cut: dict[tuple[str, int, int], list[RawRecord]] = {}
         self._consumer: Consumer
         self._reread: Consumer | None = None
+        self._committing: asyncio.Task[None] | None = None
 
     async def start(self, positions: dict[TopicPartition, int]) -> None:
         """Begin at these positions; partitions not named begin at their earliest record."""
@@ -169,10 +173,14 @@ class SourceReader:
         """
         read = {where: offset for where, offset in positions.items() if where in self._buffers}
         if read:
-            await self._consumer.commit(read)
+            # Whoever is cancelled meanwhile is, and the commit goes on: the client cannot take back what is on its way.
+            self._committing = asyncio.get_running_loop().create_task(self._consumer.commit(read))
+            await asyncio.shield(self._committing)
 
     async def stop(self) -> None:
-        """Close the consumers."""
+        """Close the consumers, after what is on its way to the broker."""
+        if self._committing is not None:
+            await asyncio.wait({self._committing}, timeout=_COMMITTED_WITHIN_S)
         if hasattr(self, "_consumer"):
             await self._consumer.stop()
         if self._reread is not None:
