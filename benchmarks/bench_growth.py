@@ -34,7 +34,7 @@ import psutil
 from about import about, spread
 from broker import find_broker
 from outcome import stored_graph
-from running import page, total, worker
+from running import decided, page, worker
 from workload import PARTITIONS, drop, make_topic, put
 
 from cdp_stream.model.time import format_instant
@@ -101,7 +101,7 @@ class Watched:
 
     def done(self) -> float:
         """Records that it has decided since it started."""
-        return total(page(self.port), "cdp_events_total", "cdp_dead_letters_total")
+        return decided(page(self.port))
 
     def resident_mb(self) -> int:
         """What it holds in memory."""

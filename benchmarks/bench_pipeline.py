@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaConsumer
 from broker import find_broker
 from offering import offer
 from outcome import stored_profiles
-from running import PORT, page, total, worker
+from running import PORT, decided, page, total, worker
 from workload import PARTITIONS, drop, produce, typical
 
 ECOMMERCE = Path(__file__).resolve().parent.parent / "topologies" / "ecommerce" / "topology.yaml"
@@ -56,23 +56,19 @@ def drain(bootstrap: str, lines: list[list[bytes]], hashes: list[str]) -> float:
     """
     events = sum(map(len, lines)) + 1
     with pipeline(bootstrap, lines, hashes):
-        first, began = decided(), time.perf_counter()
+        first, began = decided(page()), time.perf_counter()
         return (events - first) / (_settle(events) - began)
 
 
 def _settle(events: int) -> float:
     """Wait until so many are decided and no profile changes any more; returns when the last change was seen."""
     changed, told = time.perf_counter(), 0.0
-    while decided() < events or time.perf_counter() - changed < SETTLED_S:
+    while decided(page()) < events or time.perf_counter() - changed < SETTLED_S:
         now_told = total(page(PORT + 1), "cdp_trait_changes_total", "cdp_audience_transitions_total")
         if now_told != told:
             told, changed = now_told, time.perf_counter()
         time.sleep(LOOK_S)
     return changed
-
-
-def decided() -> float:
-    return total(page(), "cdp_events_total", "cdp_dead_letters_total")
 
 
 def entered(bootstrap: str, lines: list[list[bytes]], rate: int, seconds: float, hashes: list[str]) -> dict[str, Any]:

@@ -76,6 +76,11 @@ def total(figures: Page, *names: str) -> float:
     return sum(value for (name, _), value in figures.items() if name in names)
 
 
+def decided(figures: Page) -> float:
+    """Source records that the worker has dealt with since it started."""
+    return total(figures, "cdp_events_total", "cdp_dead_letters_total")
+
+
 def percentile(before: Page, after: Page, histogram: str, share: float) -> float | None:
     """Seconds that this share of the observations between two pages stayed below, read linearly within a bucket.
 

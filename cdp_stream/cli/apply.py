@@ -57,9 +57,9 @@ async def _apply(settings: Any, compiled: CompiledTopology, within_s: float) -> 
     from aiokafka.admin import AIOKafkaAdminClient
 
     from cdp_stream.stream.controls import outcome_of, send_apply
-    from cdp_stream.stream.identity import find_sources
     from cdp_stream.stream.in_force import read_in_force, space_names
     from cdp_stream.stream.kafka_log import KafkaLog
+    from cdp_stream.stream.sources import find_sources
     from cdp_stream.stream.topics import TopicNames, ensure_topics
 
     log = KafkaLog(settings.aiokafka_options())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from aiokafka.structs import TopicPartition
 
-from cdp_stream.errors import BrokerUnavailable, LogContradiction, StartAgain
+from cdp_stream.errors import LogContradiction, StartAgain
 from cdp_stream.metrics import IdentityMetrics
 from cdp_stream.model.change import ProfileChanges
 from cdp_stream.model.event import RawRecord
@@ -22,10 +22,10 @@ from cdp_stream.stages.orders import apply_control, first_topology
 from cdp_stream.stages.profile_shapes import encode_changes
 from cdp_stream.stages.records import PROFILE_CHANGES, OutputRecord
 from cdp_stream.stream.catch_up import read_to_end, require_input
-from cdp_stream.stream.log import Log, TopicShape, World
+from cdp_stream.stream.log import TopicShape, World
 from cdp_stream.stream.owner import Owner
 from cdp_stream.stream.settings import Settings
-from cdp_stream.stream.sources import SourceReader, SourceTopic
+from cdp_stream.stream.sources import SourceReader, SourceTopic, find_sources, sources_of
 from cdp_stream.stream.topics import TopicNames
 
 _SLICES_AHEAD = 3
@@ -138,7 +138,7 @@ class IdentityOwner:
             await self._owner.close()
 
     async def _open_sources(self) -> SourceReader:
-        self._reads = _sources_of(self.stage.topology or self._proposed, self._names.prefix)
+        self._reads = sources_of(self.stage.topology or self._proposed, self._names.prefix)
         found = self._found = await find_sources(self._world.log, sorted(self._reads))
         topics = [SourceTopic(name, info.topic_id, info.partitions, self._reads[name]) for name, info in found.items()]
         group = f"{self._names.prefix}{self._names.space}.sources"
@@ -215,7 +215,7 @@ class IdentityOwner:
                     in_force,
                 )
                 return
-            await find_sources(self._world.log, sorted(_sources_of(self._proposed, self._names.prefix)))
+            await find_sources(self._world.log, sorted(sources_of(self._proposed, self._names.prefix)))
             next_offset = self.stage.barrier.next_offset
             await self._append(apply_control(self._proposed, in_force, next_offset, self._world.clock_ms()))
 
@@ -371,7 +371,7 @@ class IdentityOwner:
         if step.topology_version == self._checked:
             return
         topology = self.stage.topology
-        if topology is not None and _sources_of(topology, self._names.prefix) != self._reads:
+        if topology is not None and sources_of(topology, self._names.prefix) != self._reads:
             raise StartAgain(f"topology version {topology.version} has other sources")
         self._checked = step.topology_version
 
@@ -393,16 +393,3 @@ def _source_positions(barrier: IdentityBarrier) -> dict[TopicPartition, int]:
         for topic, partitions in barrier.sources.items()
         for partition, position in partitions.items()
     }
-
-
-async def find_sources(log: Log, topics: Sequence[str]) -> Mapping[str, TopicShape]:
-    """The source topics as the broker knows them. Raises BrokerUnavailable when one does not exist."""
-    found = await log.describe(topics)
-    missing = sorted(set(topics) - set(found))
-    if missing:
-        raise BrokerUnavailable(f"source topics do not exist: {', '.join(missing)}; create them or disable them")
-    return found
-
-
-def _sources_of(topology: CompiledTopology, prefix: str) -> dict[str, bool]:
-    return {prefix + source.topic: source.identity for source in topology.topology.sources if source.enabled}

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
-from cdp_stream.errors import LogContradiction
+from cdp_stream.errors import BrokerUnavailable, LogContradiction
 from cdp_stream.model.event import RawRecord
+from cdp_stream.pipeline import CompiledTopology
 from cdp_stream.stages.entries import SourceSlice
-from cdp_stream.stream.log import Consumer, Log, ReadRecord
+from cdp_stream.stream.log import Consumer, Log, ReadRecord, TopicShape
 from cdp_stream.stream.source_buffer import SourceBuffer, raw_record
 
 _FETCH_MS = 1_000
@@ -30,6 +31,20 @@ class SourceTopic:
     topic_id: str
     partitions: int
     identity: bool
+
+
+async def find_sources(log: Log, topics: Sequence[str]) -> Mapping[str, TopicShape]:
+    """The source topics as the broker knows them. Raises BrokerUnavailable when one does not exist."""
+    found = await log.describe(topics)
+    missing = sorted(set(topics) - set(found))
+    if missing:
+        raise BrokerUnavailable(f"source topics do not exist: {', '.join(missing)}; create them or disable them")
+    return found
+
+
+def sources_of(topology: CompiledTopology, prefix: str) -> dict[str, bool]:
+    """The topics that are read under a topology, and whether each one's events may map identifiers."""
+    return {prefix + source.topic: source.identity for source in topology.topology.sources if source.enabled}
 
 
 class SourceReader:

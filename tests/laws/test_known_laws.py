@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from counting_store import CountingStore
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -482,15 +483,8 @@ def test_a_damaged_clickstream_gives_the_same_steps(number: int) -> None:
 
 @needs_compiled
 def test_owners_that_were_read_back_between_steps_are_not_asked_for() -> None:
-    class Counting(MemoryStore):
-        asked = 0
-
-        def get(self, key: bytes) -> bytes | None:
-            self.asked += 1
-            return super().get(key)
-
     assert NATIVE is not None
-    store = Counting()
+    store = CountingStore()
     store.commit(dict(map(owned, range(10_000))))
     graph = NATIVE.IdentityGraph(store, 10_000, 0, (1 << 20, 0, 0))
     graph.put_owner("users", "user_id", "u-000001", owned(2)[1].decode())

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from counting_store import CountingStore
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,20 +16,9 @@ from cdp_stream.model.time import DAY_MS, HOUR_MS
 from cdp_stream.stages.known import MARK_BYTES_MAX, OWNER_BYTES_MAX, PROFILE_BYTES_MAX
 from cdp_stream.stages.native import NATIVE
 from cdp_stream.stages.pending import GraphBytes, PendingGraph
-from cdp_stream.store.memory import MemoryStore
 
 pytestmark = pytest.mark.skipif(NATIVE is None, reason="the core was not built: no Rust")
 START = 1_767_225_600_000
-
-
-class CountingStore(MemoryStore):
-    """Counts how often it is asked for a key."""
-
-    asked = 0
-
-    def get(self, key: bytes) -> bytes | None:
-        self.asked += 1
-        return super().get(key)
 
 
 class Graph:
