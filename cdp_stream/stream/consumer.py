@@ -7,7 +7,8 @@ import types
 from collections.abc import Coroutine, Generator
 from typing import Any
 
-from faust.transport.drivers.aiokafka import Consumer
+import uvloop
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from mode.services import WaitResults
 
 
@@ -18,6 +19,10 @@ class EagerConsumer(Consumer):
     then takes some turns of the event loop, during which the stage's work goes on: some hundred messages a second, however
     many lie there.
     """
+
+    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+        # With a loop like the main thread's. Faust leaves it open when it stops, and the process ends then.
+        return AIOKafkaConsumerThread(self, loop=self.loop, thread_loop=uvloop.new_event_loop(), beacon=self.beacon)
 
     async def wait_first(self, *coros: Any, timeout: Any = None) -> WaitResults:  # noqa: ASYNC109 - as in `mode.Service`
         """The results of whichever of these is done first; see `mode.Service`."""

@@ -31,6 +31,7 @@ _PORTS: Final = range(20_000, 32_000)
 _START_WITHIN_S: Final = 60.0
 _STOP_WITHIN_S: Final = 15.0
 _DOWNLOAD_WITHIN_S: Final = 600
+_PROCESSORS: Final = os.cpu_count() or 1
 # For a broker that lives minutes: a small heap, and no time spent on compiling what runs once. Whoever wants to measure
 # says otherwise by the variables that Kafka's own scripts read.
 _JAVA_OPTIONS: Final = {
@@ -288,6 +289,9 @@ def _properties(folder: Path, port: int, settings: Mapping[str, str]) -> str:
         # By default the first member of a group waits 3 s for others.
         "group.initial.rebalance.delay.ms": "0",
         "auto.create.topics.enable": "false",
+        # As many as there are processors: more of them wake one another, a tenth of what a broker does on two.
+        "num.network.threads": str(max(1, _PROCESSORS // 2)),
+        "num.io.threads": str(max(2, _PROCESSORS)),
     }
     return "".join(f"{name}={value}\n" for name, value in {**own, **settings}.items())
 

@@ -27,7 +27,8 @@ from aiokafka.structs import TopicPartition
 
 _REQUESTS_AT_ONCE: Final = 3
 """Under way to one node: a changelog, the next step's outputs, an entry of the log. What comes meanwhile gathers for the next."""
-_TURNS: Final = 3
+_QUIET_TURNS, _TURNS_MAX = 3, 40
+"""Of the event loop: a request goes when so many pass in which nothing is put in line, and after so many in any case."""
 _REQUEST_BYTES: Final = 32 * 1024 * 1024
 _AGAIN_AFTER_S: Final = 0.1
 _ACKS_ALL: Final = -1
@@ -69,6 +70,8 @@ class Producing:
         self._requests: dict[int, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn_is_near = False
+        self._put = 0
+        """How many batches were put in line so far."""
         self._looks_for_leaders = False
 
     async def join(self) -> None:
@@ -110,21 +113,24 @@ class Producing:
         """Put a finished batch in line; await the result for the log's answer."""
         batch = _Batch(where, raw, sender, asyncio.get_running_loop().create_future())
         self._lines.setdefault(where, deque()).append(batch)
+        self._put += 1
         self._soon()
         return batch.answer
 
     def _soon(self) -> None:
         """Whatever is put in line within a few turns of the loop goes together: the changelog of one step and the outputs of
-        the next, which two tasks send that were woken by the same answer.
+        the next, which two tasks send that were woken by the same answer; the steps of all partitions whose messages came at
+        one time, which are decided one after the other.
         """
         if not self._turn_is_near:
             self._turn_is_near = True
-            self._after(_TURNS)
+            self._wait(_QUIET_TURNS, _TURNS_MAX, self._put)
 
-    def _after(self, turns: int) -> None:
-        soon = asyncio.get_running_loop().call_soon
-        if turns:
-            soon(self._after, turns - 1)
+    def _wait(self, quiet: int, turns: int, put: int) -> None:
+        if self._put != put:
+            quiet = _QUIET_TURNS
+        if quiet and turns:
+            asyncio.get_running_loop().call_soon(self._wait, quiet - 1, turns - 1, self._put)
         else:
             self._send_what_may_go()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import faust
+import uvloop
 from aiokafka.admin import AIOKafkaAdminClient
 
 from cdp_stream.metrics import IdentityMetrics, Metrics, ProfileMetrics
@@ -53,7 +54,7 @@ def run_stage(settings: Settings, topology: CompiledTopology, stage: str, *, app
     # at a rate that matters, and what they leave is collected now and then, before the heap is frozen.
     gc.disable()
     share_arenas()
-    asyncio.run(_run(settings, topology, stage, ending, apply=apply))
+    uvloop.run(_run(settings, topology, stage, ending, apply=apply))
 
 
 async def _run(settings: Settings, topology: CompiledTopology, stage: str, ending: Ending, *, apply: bool) -> None:

@@ -71,8 +71,8 @@ def test_a_request_is_the_client_s_own_byte_for_byte(version: int) -> None:
     assert ours.encode() == ProduceRequest(None, -1, 30_000, list(topics.items())).prepare(versions).encode()
 
 
-async def turns() -> None:
-    for _ in range(20):
+async def turns(count: int = 20) -> None:
+    for _ in range(count):
         await asyncio.sleep(0)
 
 
@@ -98,6 +98,25 @@ def test_what_is_put_in_line_at_one_time_goes_in_one_request_to_a_node() -> None
         client.answer(0, offset=5)
         client.answer(1, offset=9)
         assert [await answer for answer in answers] == [Taken(5), Taken(9), Taken(5)]
+
+    run(scenario)
+
+
+def test_steps_decided_one_after_the_other_share_a_request_but_none_waits_for_ever() -> None:
+    async def scenario(producing: Producing, client: Client) -> None:
+        many = [TopicPartition("t", number) for number in range(3, 103)]
+        client.cluster.leaders |= dict.fromkeys(many, 1)
+        for where in many[:8]:
+            producing.put(where, b"", object())
+            await turns(2)
+        assert client.sent == []
+        await turns(3)
+        assert shape(client) == [(1, dict.fromkeys(many[:8], b""))]
+        for where in many[8:]:
+            producing.put(where, b"", object())
+            await turns(1)
+        assert len(client.sent) > 1
+        assert set(client.sent[1][1]) == set(many[8 : 8 + len(client.sent[1][1])])
 
     run(scenario)
 
