@@ -6,20 +6,26 @@ python benchmarks/run_all.py --only growth_10m      ten million profiles, once: 
 python benchmarks/run_all.py --only growth_stage    the same without a broker
 python benchmarks/run_all.py --only                 none: the report anew from what was found
 
-Figures of one report may come from several runs: the table says of each benchmark by which commit and under which load.
+All that need a broker share one, which is warmed up before the first. Figures of one report may come from several
+runs: the table says of each benchmark by which commit and under which load.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
+from broker import find_broker
 from summary import plots, summary, table
+
+from cdp_stream.stream.broker import Broker
 
 HERE = Path(__file__).resolve().parent
 REPORT = HERE / "report"
@@ -42,6 +48,24 @@ RUNS: Final = {
     "growth_stage": ("bench_growth_stage.py",),
 }
 LARGEST: Final = ("growth_10m", "growth_stage")
+WITHOUT_BROKER: Final = {"replay", "store", "growth_stage"}
+
+
+def measure(name: str, broker: Broker | None) -> bool:
+    """Run one, and write what it found. What did not end well leaves its former figures, and the others their chance."""
+    print(f"{name} …", file=sys.stderr)
+    began = time.perf_counter()
+    script, *arguments = RUNS[name]
+    environ = os.environ if broker is None else {**os.environ, "CDP_STREAM_KAFKA": broker.bootstrap}
+    done = subprocess.run([sys.executable, HERE / script, *arguments], stdout=subprocess.PIPE, env=environ, check=False)
+    print(f"{name}: exit code {done.returncode} after {time.perf_counter() - began:.0f} s", file=sys.stderr)
+    if done.returncode:
+        return False
+    found = json.loads(done.stdout)
+    if broker is not None and "broker" in found:
+        found["broker"] = broker.how
+    (REPORT / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    return True
 
 
 def main() -> None:
@@ -49,18 +73,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(RUNS), default=[name for name in RUNS if name not in LARGEST])
     chosen = parser.parse_args().only
     REPORT.mkdir(exist_ok=True)
-    failed = []
-    for name in chosen:
-        print(f"{name} …", file=sys.stderr)
-        began = time.perf_counter()
-        script, *arguments = RUNS[name]
-        done = subprocess.run([sys.executable, HERE / script, *arguments], stdout=subprocess.PIPE, check=False)
-        print(f"{name}: exit code {done.returncode} after {time.perf_counter() - began:.0f} s", file=sys.stderr)
-        # What did not end well leaves its former figures, and the others their chance.
-        if done.returncode:
-            failed.append(name)
-        else:
-            (REPORT / f"{name}.json").write_bytes(done.stdout)
+    with ExitStack() as stack:
+        broker = None if set(chosen) <= WITHOUT_BROKER else stack.enter_context(find_broker())
+        failed = [name for name in chosen if not measure(name, broker)]
     found: dict[str, Any] = {
         name: json.loads((REPORT / f"{name}.json").read_text()) for name in RUNS if (REPORT / f"{name}.json").exists()
     }
