@@ -11,9 +11,17 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka.structs import TopicPartition
 
+from cdp_stream.stream.batches import WrittenBy, record_batch
+from cdp_stream.stream.producing import Producing
+from cdp_stream.stream.topics import MESSAGE_BYTES_MAX
+
+NOBODY = WrittenBy(-1, -1, -1)
+"""As a producer writes that is not idempotent."""
 _EVERY_S = 0.01
+_BATCH_RECORDS = 1_000
+_ANSWERED_WITHIN_S = 5.0
 LOWEST_PRIORITY = 19
 """Of a process that takes only what others leave of the machine."""
 
@@ -29,10 +37,11 @@ async def offer(
 ) -> float:
     """Send `rate * seconds` records, each with the time at which it is sent; `sent` hears of every one.
 
-    Returns the rate held. What falls behind the plan is made up for at once, as far as the machine lets it.
+    Returns the rate held. What falls behind the plan is made up for at once, as far as the machine lets it. Batches are made and
+    sent as a worker does it, which leaves it and the broker more of the machine than a client's producer would.
     """
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=1024 * 1024, linger_ms=0)
-    await producer.start()
+    producing, sender = Producing({"bootstrap_servers": bootstrap}), object()
+    await producing.join()
     sources = [iter(of_partition) for of_partition in lines]
     planned = round(rate * seconds) // len(sources)
     under_way: list[Any] = []
@@ -40,26 +49,26 @@ async def offer(
     try:
         while count < planned:
             due = min(planned, int(rate * (time.perf_counter() - began)) // len(sources)) - count
+            now_ms = time.time_ns() // 1_000_000
             for partition, source in enumerate(sources):
-                batch = producer.create_batch()
-                now_ms = time.time_ns() // 1_000_000
-                for line in islice(source, due):
-                    if batch.append(key=None, value=line, timestamp=now_ms) is None:
-                        under_way.append(await producer.send_batch(batch, topic, partition=partition))
-                        batch = producer.create_batch()
-                        batch.append(key=None, value=line, timestamp=now_ms)
+                where = TopicPartition(topic, partition)
+                burst = list(islice(source, due))
+                for begin in range(0, len(burst), _BATCH_RECORDS):
+                    some = burst[begin : begin + _BATCH_RECORDS]
+                    raw = record_batch([(None, line, None) for line in some], MESSAGE_BYTES_MAX, now_ms, NOBODY)
+                    assert raw is not None, "a burst's records are larger than a message may be"
+                    under_way.append(producing.put(where, raw, sender))
                     if sent is not None:
-                        sent(line)
-                if batch.record_count():
-                    under_way.append(await producer.send_batch(batch, topic, partition=partition))
+                        for line in some:
+                            sent(line)
             count += due
-            under_way = [future for future in under_way if not future.done()]
+            under_way = [answer for answer in under_way if not answer.done()]
             # Not `_EVERY_S` after a turn, which takes time itself: the bursts would be larger than they need be.
             await asyncio.sleep(_EVERY_S - (time.perf_counter() - began) % _EVERY_S)
         await asyncio.gather(*under_way)
         return count * len(sources) / (time.perf_counter() - began)
     finally:
-        await producer.stop()
+        await producing.leave(sender, _ANSWERED_WITHIN_S)
 
 
 @contextmanager
@@ -71,14 +80,17 @@ def offering_aside(
     Gives a function that has it offer for so many seconds, and returns another one, which waits for the end and returns the
     rate held. Called again, it goes on where its lines stand if they are iterators.
     """
-    # Forked, so that the lines need not be copied; there is no other thread here yet.
+    # Forked, so that iterators can go along; there is no other thread here yet.
     context = multiprocessing.get_context("fork")
     ours, its = context.Pipe()
 
     def run() -> None:
         os.nice(LOWEST_PRIORITY)
+        # To count a reference is to write: the system would copy a page for every dozen of lines while they are sent.
+        held = [list(each) if isinstance(each, Sequence) else each for each in lines]
+        its.send("ready")
         while seconds := its.recv():
-            its.send(asyncio.run(offer(bootstrap, topic, lines, rate, seconds)))
+            its.send(asyncio.run(offer(bootstrap, topic, held, rate, seconds)))
 
     def begin(seconds: float) -> Callable[[], float]:
         ours.send(seconds)
@@ -87,6 +99,7 @@ def offering_aside(
     process = context.Process(target=run)
     process.start()
     try:
+        ours.recv()
         yield begin
     finally:
         ours.send(None)
