@@ -1,9 +1,9 @@
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 from cdp_stream.identity.rules import IdentityRules
 from cdp_stream.model.event import RawRecord
-from cdp_stream.model.ids import Collection, ProfileId, SourceRef
+from cdp_stream.model.ids import Collection, ProfileId
 from cdp_stream.model.ports import Store
 from cdp_stream.model.time import Duration, Instant
 from cdp_stream.stages.pending import Links
@@ -103,14 +103,17 @@ class Fetched:
     @property
     def next_offset(self) -> int: ...
     def __len__(self) -> int: ...
-    def take(
-        self,
-        into: list[RawRecord],
-        count: int,
-        room: int,
-        total: int,
-        source: tuple[str, str, int, bool, type[RawRecord], type[SourceRef]],
-    ) -> tuple[int, int]: ...
+    def take(self, count: int, room: int, source: tuple[str, str, int, bool]) -> tuple[Records, int]: ...
+
+class Records(Sequence[RawRecord]):
+    @staticmethod
+    def joined(several: Sequence[Records]) -> Records: ...
+    def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, at: int) -> RawRecord: ...
+    @overload
+    def __getitem__(self, at: slice) -> Records: ...
+    def crc(self) -> int: ...
 
 def record_batches(
     records: list[tuple[bytes | None, bytes | None, str | None]],

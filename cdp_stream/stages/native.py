@@ -8,7 +8,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Final
 
-INTERFACE: Final = 5
+INTERFACE: Final = 6
 """Goes up with every change to what the compiled core is given or gives."""
 
 

@@ -295,7 +295,9 @@ class IdentityOwner:
         while len(self._under_way) > steps:
             await self._under_way.popleft()
 
-    async def _decide(self, offset: int, timestamp: int, entry: Entry) -> tuple[float, list[RawRecord], IdentityStep]:
+    async def _decide(
+        self, offset: int, timestamp: int, entry: Entry
+    ) -> tuple[float, Sequence[RawRecord], IdentityStep]:
         """When its decision began, its records, and the step of an entry."""
         try:
             records = await self._sources.take(entry.sources) if isinstance(entry, Slice) else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from aiokafka.structs import TopicPartition
@@ -36,7 +36,7 @@ from cdp_stream.stream.topics import TopicNames
 
 async def entries_of_space(
     settings: Settings, topology: CompiledTopology
-) -> AsyncIterator[tuple[int, Instant, Entry, list[RawRecord]]]:
+) -> AsyncIterator[tuple[int, Instant, Entry, Sequence[RawRecord]]]:
     """Every entry of a space's identity log, with its offset, append time and records, to the log's present end."""
     names = TopicNames.of(topology.topology, settings)
     log = KafkaLog(settings.aiokafka_options())

@@ -12,9 +12,9 @@ from aiokafka.structs import TopicPartition
 from cdp_stream.errors import BrokerUnavailable, LogContradiction
 from cdp_stream.model.event import RawRecord
 from cdp_stream.pipeline import CompiledTopology
-from cdp_stream.stages.entries import SourceSlice
+from cdp_stream.stages.entries import SourceSlice, records_crc
 from cdp_stream.stream.log import Consumer, Log, ReadRecord, TopicShape
-from cdp_stream.stream.source_buffer import SourceBuffer, raw_record
+from cdp_stream.stream.source_buffer import SourceBuffer, joined, raw_record
 
 _FETCH_MS = 1_000
 _RETRIES = 30
@@ -58,7 +58,7 @@ class SourceReader:
         self._step_bytes = step_bytes
         self._buffers: dict[TopicPartition, SourceBuffer] = {}
         self._starts: dict[TopicPartition, int] = {}
-        self._cut: dict[tuple[str, int, int], list[RawRecord]] = {}
+        self._cut: dict[tuple[str, int, int], Sequence[RawRecord]] = {}
         self._consumer: Consumer
         self._reread: Consumer | None = None
         self._committing: asyncio.Task[None] | None = None
@@ -113,35 +113,35 @@ class SourceReader:
                 continue
             share = max(1, left // max(1, filled))
             filled -= 1
-            taken, room, crc = buffer.take(share, room)
+            taken, room = buffer.take(share, room)
             left -= len(taken)
-            part = self._part(where, taken, crc)
+            part = self._part(where, taken)
             self._cut[part.topic, part.partition, part.start] = taken
             parts.append(part)
         return tuple(parts)
 
-    def _part(self, where: TopicPartition, taken: list[RawRecord], crc: int) -> SourceSlice:
+    def _part(self, where: TopicPartition, taken: Sequence[RawRecord]) -> SourceSlice:
         # From where the last slice of this partition ended: markers and aborted records leave gaps before the first.
         start = self._starts[where]
-        self._starts[where] = taken[-1].source.offset + 1
+        end = self._starts[where] = taken[-1].source.offset + 1
         return SourceSlice(
             where.topic,
             self._topics[where.topic].topic_id,
             where.partition,
             start,
-            taken[-1].source.offset + 1,
+            end,
             len(taken),
-            crc,
+            records_crc(taken),
             self._topics[where.topic].identity,
         )
 
-    async def take(self, parts: Sequence[SourceSlice]) -> list[RawRecord]:
+    async def take(self, parts: Sequence[SourceSlice]) -> Sequence[RawRecord]:
         """The records that a slice names, in its order: those cut here, or read again."""
-        records: list[RawRecord] = []
+        records: list[Sequence[RawRecord]] = []
         for part in parts:
             held = self._cut.pop((part.topic, part.partition, part.start), None)
-            records.extend(held if held is not None and len(held) == part.count else await self._read(part))
-        return records
+            records.append(held if held is not None and len(held) == part.count else await self._read(part))
+        return joined(records)
 
     async def _read(self, part: SourceSlice) -> list[RawRecord]:
         where = TopicPartition(part.topic, part.partition)

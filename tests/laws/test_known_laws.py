@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from counting_store import CountingStore
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from lying import lying
 
 from cdp_stream.config.topology import Topology
 from cdp_stream.errors import LogContradiction
@@ -88,10 +89,12 @@ class Walk:
     def take(
         self, values: list[bytes | None], timestamps: list[int], *, identity: bool = True, commit: bool = True
     ) -> tuple[Any, ...]:
-        records = [
+        records: Sequence[RawRecord] = [
             RawRecord(SourceRef(self.topic, "id", 0, self.position + number), timestamp, None, value, identity)
             for number, (value, timestamp) in enumerate(zip(values, timestamps, strict=True))
         ]
+        if self.core is not None and self.offset % 2:
+            records = lying(records, random.Random(self.position))
         end = self.position + len(records)
         part = SourceSlice(self.topic, "id", 0, self.position, end, len(records), records_crc(records))
         self.position = end

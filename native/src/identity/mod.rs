@@ -16,6 +16,7 @@ mod pending;
 mod plan;
 mod prefetch;
 mod profiles;
+mod records;
 mod resolve;
 mod rules;
 mod slices;

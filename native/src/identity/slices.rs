@@ -1,44 +1,31 @@
 //! Slices of records, taken as a whole: bytes in; changes, ledger rows and what the graph gains out.
 //!
-//! The walk runs without the interpreter lock, on copies of the records. It stops where it needs the store, and where a record
+//! The walk runs without the interpreter lock, on copies of the records' values. It stops where it needs the store, and where a record
 //! is left to the walk in Python, which goes on with this one and hands the slice back.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
-use pyo3::{intern, Borrowed};
 
 use super::draft::IdentityGraph;
-use super::event::{Decoder, Event, FoundId};
+use super::event::{Decoder, FoundId};
 use super::graph::{Graph, Need};
 use super::ids::{owner_key, Collection};
 use super::output::{Now, Output, Topic};
-use super::pending::{mark_of, Mark};
+use super::pending::mark_of;
+use super::records::{read_lying, read_record, Record};
 use super::resolve::Walk;
 use super::rules::{Rules, Verdict};
-use super::texts::{Span, Texts};
+use super::texts::Texts;
+use crate::kafka::Records;
 use crate::text::Instant;
 
 /// So many records before its turn comes what belongs to a record's identifiers is brought near.
 const AHEAD: usize = 32;
 const SLICE_NOT_DONE: &str = "a slice begins before the last one is done";
-
-/// One record of the slice in hand.
-struct Record {
-    text: Option<Span>,
-    timestamp: Instant,
-    identity: bool,
-    topic: usize,
-    partition: i64,
-    offset: i64,
-    /// None: it is left to Python.
-    event: Option<Event>,
-    mark: Mark,
-    /// When the store says that its mark was set; asked once, before the walk begins.
-    stored_mark: Option<Instant>,
-}
 
 /// What the walk works on, without the interpreter.
 struct Slice {
@@ -245,7 +232,8 @@ impl SliceWalk {
         self.slice.out.index
     }
 
-    /// A slice begins: its changes by partition and its ledger rows go into these.
+    /// A slice begins: its changes by partition and its ledger rows go into these. `records`: as they were taken out of the
+    /// broker's answers, of which Python makes none, or any of `model.event.RawRecord`.
     fn begin(
         &mut self,
         py: Python<'_>,
@@ -268,12 +256,18 @@ impl SliceWalk {
         slice.topics.clear();
         self.src = format!("identity/0/{step}/");
         self.given = Some(given);
-        for record in records.try_iter()? {
-            slice.records.push(read_record(&record?, &mut slice.texts, &mut slice.topics)?);
+        let lying = records.cast::<Records>().ok().map(Bound::get);
+        if lying.is_none() {
+            for record in records.try_iter()? {
+                slice.records.push(read_record(&record?, &mut slice.texts, &mut slice.topics)?);
+            }
         }
         let mut bound = self.graph.bind(py).borrow_mut();
         let IdentityGraph { graph, store, .. } = &mut *bound;
         let (marks, keys) = py.detach(|| {
+            if let Some(lying) = lying {
+                read_lying(lying, &mut slice.texts, &mut slice.topics, &mut slice.records);
+            }
             slice.decode(graph);
             slice.wants(graph)
         });
@@ -359,37 +353,6 @@ impl SliceWalk {
         out.rows_text.clear();
         Ok(())
     }
-}
-
-/// A `model.event.RawRecord`.
-fn read_record(record: &Bound<'_, PyAny>, texts: &mut Texts, topics: &mut Vec<Topic>) -> PyResult<Record> {
-    let py = record.py();
-    let value = record.getattr(intern!(py, "value"))?;
-    let text = if value.is_none() { None } else { texts.add(value.cast::<PyBytes>()?.as_bytes()) };
-    let source = record.getattr(intern!(py, "source"))?;
-    let source = source.cast::<PyTuple>()?;
-    let place = |at: usize| -> PyResult<Borrowed<'_, '_, PyAny>> { source.get_borrowed_item(at) };
-    let (name, id) = (place(0)?, place(1)?);
-    let (name, id) = (name.cast::<PyString>()?, id.cast::<PyString>()?);
-    let (name, id) = (name.to_str()?, id.to_str()?);
-    let topic = match topics.iter().rposition(|topic| topic.name == name && topic.id == id) {
-        Some(topic) => topic,
-        None => {
-            topics.push(Topic { name: name.to_owned(), id: id.to_owned() });
-            topics.len() - 1
-        }
-    };
-    Ok(Record {
-        text,
-        timestamp: record.getattr(intern!(py, "timestamp"))?.extract()?,
-        identity: record.getattr(intern!(py, "identity"))?.is_truthy()?,
-        topic,
-        partition: place(2)?.extract()?,
-        offset: place(3)?.extract()?,
-        event: None,
-        mark: Mark::default(),
-        stored_mark: None,
-    })
 }
 
 /// Values for which only patterns can tell whether they are blocked.

@@ -1,12 +1,13 @@
-//! What the broker answers to a fetch, as source records: parsed in one pass, made into Python's values slice by slice.
+//! What the broker answers to a fetch, as source records: parsed in one pass, taken slice by slice.
 
+use super::taken::{Records, Source};
 use super::{header, varint};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyList, PyTuple};
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 
 const COMPRESSION: u16 = 0x07;
 const APPEND_TIME: u16 = 0x08;
@@ -19,11 +20,11 @@ const ABORT_KEY: [u8; 2] = [0, 0];
 pub type Aborted = VecDeque<(i64, i64)>;
 
 /// Where a record stands in the answer.
-struct Place {
-    offset: i64,
-    timestamp: i64,
-    key: Option<Range<usize>>,
-    value: Option<Range<usize>>,
+pub struct Place {
+    pub offset: i64,
+    pub timestamp: i64,
+    pub key: Option<Range<usize>>,
+    pub value: Option<Range<usize>>,
 }
 
 /// The records of an answer, and where the next fetch begins.
@@ -162,62 +163,47 @@ fn i64_at(bytes: &[u8], at: usize) -> i64 {
     i64::from_be_bytes(std::array::from_fn(|place| bytes[at + place]))
 }
 
+/// An answer's bytes, and where its records stand in them.
+pub struct Answer {
+    pub raw: PyBackedBytes,
+    pub places: Vec<Place>,
+}
+
 /// The records of an answer that have not been taken yet.
 #[pyclass]
 pub struct Fetched {
-    raw: PyBackedBytes,
-    run: Run,
+    answer: Arc<Answer>,
+    next_offset: i64,
     taken: usize,
 }
 
 #[pymethods]
 impl Fetched {
     fn __len__(&self) -> usize {
-        self.run.places.len() - self.taken
+        self.answer.places.len() - self.taken
     }
 
     /// Where the next fetch begins.
     #[getter]
     fn next_offset(&self) -> i64 {
-        self.run.next_offset
+        self.next_offset
     }
 
-    /// Append up to `count` records to `into`, as long as their values leave room; what room is left, and the checksum `total` going on
-    /// over their keys and values.
+    /// Up to `count` records, as long as their values leave room, and what room is left.
     ///
-    /// `source`: topic, its id, partition, identity, and the classes `RawRecord` and `SourceRef`.
-    fn take(
-        &mut self,
-        py: Python<'_>,
-        into: &Bound<'_, PyList>,
-        count: usize,
-        room: i64,
-        total: u32,
-        source: &Bound<'_, PyTuple>,
-    ) -> PyResult<(i64, u32)> {
-        let (topic, topic_id, partition) = (source.get_item(0)?, source.get_item(1)?, source.get_item(2)?);
-        let (identity, record_class, ref_class) = (source.get_item(3)?, source.get_item(4)?, source.get_item(5)?);
-        let new_tuple = py.get_type::<PyTuple>().getattr("__new__")?;
-        let mut left = room;
-        let mut hasher = crc32fast::Hasher::new_with_initial(total);
-        let bytes = |range: &Option<Range<usize>>| range.clone().map(|range| &self.raw[range]);
-        let mut taken = self.taken;
-        for place in self.run.places[self.taken..].iter().take(count) {
+    /// `source`: topic, its id, partition, and whether its records may map identifiers.
+    fn take(&mut self, count: usize, room: i64, source: (String, String, i64, bool)) -> (Records, i64) {
+        let (mut left, start) = (room, self.taken);
+        for place in self.answer.places[start..].iter().take(count) {
             if left <= 0 {
                 break;
             }
-            let (key, value) = (bytes(&place.key), bytes(&place.value));
-            for part in [key, value].into_iter().flatten() {
-                hasher.update(part);
-            }
-            left -= value.map_or(0, <[u8]>::len) as i64;
-            let at = new_tuple.call1((&ref_class, (&topic, &topic_id, &partition, place.offset)))?;
-            let (key, value) = (key.map(|key| PyBytes::new(py, key)), value.map(|value| PyBytes::new(py, value)));
-            into.append(record_class.call1((at, place.timestamp, key, value, &identity))?)?;
-            taken += 1;
+            left -= place.value.as_ref().map_or(0, Range::len) as i64;
+            self.taken += 1;
         }
-        self.taken = taken;
-        Ok((left, hasher.finalize()))
+        let (topic, topic_id, partition, identity) = source;
+        let source = Arc::new(Source { topic, topic_id, partition, identity });
+        (Records::of(&self.answer, start..self.taken, &source), left)
     }
 }
 
@@ -238,7 +224,9 @@ pub fn fetched_records(
         Aborted::from(aborted)
     });
     match py.detach(|| parse(&raw, start, in_order)) {
-        Ok(run) => Ok(Some(Fetched { raw, run, taken: 0 })),
+        Ok(Run { places, next_offset }) => {
+            Ok(Some(Fetched { answer: Arc::new(Answer { raw, places }), next_offset, taken: 0 }))
+        }
         Err(Refused::OtherFormat) => Ok(None),
         Err(Refused::Corrupt) => Err(PyValueError::new_err("a record batch is not what was written")),
     }

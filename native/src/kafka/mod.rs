@@ -6,18 +6,21 @@
 
 mod batch;
 mod fetched;
+mod taken;
 mod varint;
 
 use pyo3::prelude::*;
 
 pub use batch::{Owner, Writer};
 pub use fetched::{parse, Aborted, Refused, Run};
+pub use taken::Records;
 
 /// What Python sees of it.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(batch::record_batches, module)?)?;
     module.add_function(wrap_pyfunction!(fetched::fetched_records, module)?)?;
-    module.add_class::<fetched::Fetched>()
+    module.add_class::<fetched::Fetched>()?;
+    module.add_class::<taken::Records>()
 }
 
 /// Where the parts of a batch's header stand.

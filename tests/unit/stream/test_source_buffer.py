@@ -17,7 +17,7 @@ from cdp_stream.model.ids import SourceRef
 from cdp_stream.stages.entries import records_crc
 from cdp_stream.stages.native import NATIVE
 from cdp_stream.stream.consumers import _AsPacked, _AsParsed
-from cdp_stream.stream.source_buffer import SourceBuffer
+from cdp_stream.stream.source_buffer import SourceBuffer, joined
 
 WHERE = TopicPartition("events", 3)
 SEED = 20_261
@@ -74,10 +74,11 @@ def slices(found: list[Any], draw: Random) -> list[Any]:
     cut: list[Any] = []
     while len(buffer):
         count, room = draw.randint(1, 9), draw.randint(1, 4_000)
-        taken, left, crc = buffer.take(count, room)
-        assert crc == records_crc(taken)
-        assert left == room - sum(len(one.value or b"") for one in taken)
-        cut.append(taken)
+        taken, left = buffer.take(count, room)
+        records = list(taken)
+        assert records_crc(taken) == records_crc(records)
+        assert left == room - sum(len(one.value or b"") for one in records)
+        cut.append(records)
     return cut
 
 
@@ -106,6 +107,44 @@ def test_slices_are_the_same_however_records_come() -> None:
         packed, parsed = both(raw, draw.randint(8, starts))
         assert packed == parsed
         assert all(type(one) is RawRecord and type(one.source) is SourceRef for taken in packed for one in taken)
+
+
+def lying(*answers: bytes) -> Any:
+    """The records of these answers, as they lie in them."""
+    buffer = SourceBuffer(WHERE, "the topic's id", identity=True)
+    for raw in answers:
+        buffer.extend([NATIVE.fetched_records(raw, 0, None)])
+    return buffer.take(1_000, 100_000)[0]
+
+
+@needs_core
+def test_records_are_a_sequence_wherever_they_lie() -> None:
+    records = lying(batch(0, [b"a", b"b", b"c"]), batch(3, [b"d", None]), batch(5, [b"f"]))
+    values = [one.value for one in records]
+    assert values == [b"a", b"b", b"c", b"d", None, b"f"]
+    assert [len(records), records[-1].value, records[-6].value] == [6, b"f", b"a"]
+    for start in range(-7, 8):
+        for end in range(-7, 8):
+            some = records[start:end]
+            assert [one.value for one in some] == values[start:end]
+            assert records_crc(some) == records_crc(list(some))
+    for outside in (6, -7):
+        with pytest.raises(IndexError):
+            records[outside]
+    with pytest.raises(ValueError, match="step"):
+        records[::2]
+    with pytest.raises(TypeError):
+        records["a"]
+
+
+@needs_core
+def test_records_that_lie_are_joined_where_they_lie() -> None:
+    first, second = lying(batch(0, [b"a", b"b"])), lying(batch(9, [b"c"]))
+    both = joined([first, second])
+    assert type(both) is type(first)
+    assert list(both) == [*first, *second]
+    assert joined([first, list(second)]) == list(both)
+    assert joined([]) == []
 
 
 @needs_core
