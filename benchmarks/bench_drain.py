@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import psutil
 from about import about
 from broker import find_broker
 from outcome import graph_hash
+from running import decided, page
 from workload import PARTITIONS, drop, produce, storm, typical
 
 from cdp_stream.stages.graph import GraphDraft
@@ -39,27 +39,24 @@ Hashed = Callable[[GraphDraft], tuple[str, int]]
 """A hash of what a run came to, and how many profiles there are."""
 
 
-def decided() -> float:
-    """How many records the worker is done with, by its metrics."""
+def decided_so_far() -> float:
+    """How many records the worker is done with; none while it does not answer yet."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/metrics", timeout=2) as answer:
-            text = answer.read().decode()
+        return decided(page(PORT))
     except OSError:
         return 0.0
-    names = ("cdp_events_total{", "cdp_dead_letters_total{")
-    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(names))
 
 
 def watch(process: psutil.Process, events: int) -> dict[str, float]:
     """Rate and processor time from the first look that finds some done to the one that finds all done."""
-    while not (first := decided()):
+    while not (first := decided_so_far()):
         time.sleep(LOOK_S[0])
     began, spent = time.perf_counter(), sum(process.cpu_times()[:2])
     count = first
     while count < events:
         rate = (count - first) / (time.perf_counter() - began)
         time.sleep(min(LOOK_S[1], max(LOOK_S[0], 0.5 * (events - count) / rate if rate else 0.0)))
-        count = decided()
+        count = decided_so_far()
     seconds = time.perf_counter() - began
     spent = sum(process.cpu_times()[:2]) - spent
     return {

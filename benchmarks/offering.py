@@ -14,10 +14,11 @@ from typing import Any
 from aiokafka.structs import TopicPartition
 
 from cdp_stream.stream.batches import WrittenBy, record_batch
+from cdp_stream.stream.kafka_log import wall_clock_ms
 from cdp_stream.stream.producing import Producing
 from cdp_stream.stream.topics import MESSAGE_BYTES_MAX
 
-NOBODY = WrittenBy(-1, -1, -1)
+_NOBODY = WrittenBy(-1, -1, -1)
 """As a producer writes that is not idempotent."""
 _EVERY_S = 0.01
 _BATCH_RECORDS = 1_000
@@ -49,13 +50,13 @@ async def offer(
     try:
         while count < planned:
             due = min(planned, int(rate * (time.perf_counter() - began)) // len(sources)) - count
-            now_ms = time.time_ns() // 1_000_000
+            now_ms = wall_clock_ms()
             for partition, source in enumerate(sources):
                 where = TopicPartition(topic, partition)
                 burst = list(islice(source, due))
                 for begin in range(0, len(burst), _BATCH_RECORDS):
                     some = burst[begin : begin + _BATCH_RECORDS]
-                    raw = record_batch([(None, line, None) for line in some], MESSAGE_BYTES_MAX, now_ms, NOBODY)
+                    raw = record_batch([(None, line, None) for line in some], MESSAGE_BYTES_MAX, now_ms, _NOBODY)
                     assert raw is not None, "a burst's records are larger than a message may be"
                     under_way.append(producing.put(where, raw, sender))
                     if sent is not None:

@@ -74,8 +74,9 @@ class _Loose:
     def take(self, count: int, room: int, source: Source) -> tuple[Sequence[RawRecord], int]:
         taken: list[RawRecord] = []
         topic, topic_id, number, identity = source
+        where = TopicPartition(topic, number)
         while self._left and len(taken) < count and room > 0:
-            record = raw_record(TopicPartition(topic, number), topic_id, self._left.popleft(), identity=identity)
+            record = raw_record(where, topic_id, self._left.popleft(), identity=identity)
             room -= len(record.value or b"")
             taken.append(record)
         return taken, room

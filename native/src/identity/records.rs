@@ -12,6 +12,7 @@ use crate::kafka::Records;
 use crate::text::Instant;
 
 /// One record of the slice in hand.
+#[derive(Default)]
 pub struct Record {
     pub text: Option<Span>,
     pub timestamp: Instant,
@@ -37,9 +38,7 @@ pub fn read_lying(lying: &Records, texts: &mut Texts, topics: &mut Vec<Topic>, r
             topic,
             partition: source.partition,
             offset: record.offset,
-            event: None,
-            mark: Mark::default(),
-            stored_mark: None,
+            ..Record::default()
         }));
     }
 }
@@ -61,9 +60,7 @@ pub fn read_record(record: &Bound<'_, PyAny>, texts: &mut Texts, topics: &mut Ve
         topic: number_of(topics, name.to_str()?, id.to_str()?),
         partition: place(2)?.extract()?,
         offset: place(3)?.extract()?,
-        event: None,
-        mark: Mark::default(),
-        stored_mark: None,
+        ..Record::default()
     })
 }
 

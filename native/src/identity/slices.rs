@@ -1,7 +1,7 @@
 //! Slices of records, taken as a whole: bytes in; changes, ledger rows and what the graph gains out.
 //!
-//! The walk runs without the interpreter lock, on copies of the records' values. It stops where it needs the store, and where a record
-//! is left to the walk in Python, which goes on with this one and hands the slice back.
+//! The walk runs without the interpreter lock, on copies of the records' values. It stops where it needs the store, and where
+//! a record is left to the walk in Python, which goes on with this one and hands the slice back.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
