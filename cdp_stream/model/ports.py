@@ -10,7 +10,10 @@ Changes = Mapping[bytes, bytes | None]
 
 
 class Store(Protocol):
-    """Ordered bytes to bytes. Reads see what was committed; a commit is atomic."""
+    """Ordered bytes to bytes. Reads see what was committed; a commit is atomic.
+
+    A crash may take back the last commits that were not flushed, all from one on.
+    """
 
     def get(self, key: bytes) -> bytes | None:
         """The value of `key`, or None."""
@@ -20,6 +23,9 @@ class Store(Protocol):
 
     def commit(self, changes: Changes) -> None:
         """Apply all changes or none; None deletes."""
+
+    def flush(self) -> None:
+        """No crash takes back what was committed so far."""
 
     def close(self) -> None:
         """Release files and locks. The store is not used afterwards."""

@@ -61,6 +61,9 @@ class MemoryStore:
         else:
             pairs.update(changes)  # type: ignore[arg-type] # none of the values is None
 
+    def flush(self) -> None:
+        """It lives as long as its process, and no longer."""
+
     def close(self) -> None:
         """Nothing to release."""
 

@@ -23,10 +23,10 @@ from cdp_stream.errors import StateError, UsageError
 from cdp_stream.model.time import DAY_MS, Instant, format_instant
 from cdp_stream.stages.identity import BARRIER_KEY
 from cdp_stream.stages.state_format import DECISION_VERSION
-from cdp_stream.store.rocks import RocksStore, copy_at_rest, is_in_use, wipe
+from cdp_stream.store.rocks import RocksStore, copy_at_rest, is_in_use, wipe, written_ms
 from cdp_stream.stream.catch_up import restored_to
 from cdp_stream.stream.checkpoints import DONE, FAILED, REQUESTS, WANTED
-from cdp_stream.stream.owner import decode_stage_barrier, is_stale, written_ms
+from cdp_stream.stream.owner import decode_stage_barrier, is_stale
 from cdp_stream.stream.topics import TopicNames
 
 MANIFEST: Final = "manifest.json"

@@ -140,6 +140,8 @@ async def restore(
                 told(100 * (position - start) // (end - start))
                 if loop.time() - said >= _SAY_EVERY_S:
                     said = loop.time()
+                    # A restore that is killed goes on from what it has said.
+                    store.flush()
                     _say(changelog, position - start, end - start, said - began)
         if position > start or start > barrier_position:
             # Complete: from here on the barrier says where the store stands.

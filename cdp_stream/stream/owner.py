@@ -16,7 +16,7 @@ from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
 from cdp_stream.stages.profile_shapes import ProfileBarrier
 from cdp_stream.stages.records import OutputRecord
 from cdp_stream.stages.state_format import decode_barrier, require_same_decisions
-from cdp_stream.store.rocks import wipe
+from cdp_stream.store.rocks import wipe, written_ms
 from cdp_stream.stream.catch_up import outputs_beyond, restore
 from cdp_stream.stream.claim import claim
 from cdp_stream.stream.log import BatchWriter, World
@@ -151,15 +151,6 @@ def wipe_if_stale(folder: Path, now_ms: Instant) -> None:
     if written is not None and is_stale(written, now_ms):
         log.warning("%s: last written %d days ago; restoring anew", folder, (now_ms - written) // DAY_MS)
         wipe(folder)
-
-
-def written_ms(folder: Path) -> Instant | None:
-    """When a state folder was last written; None for an empty one."""
-    times = []
-    for file in os.scandir(folder):
-        with contextlib.suppress(FileNotFoundError):  # the store removes files at any time
-            times.append(int(file.stat().st_mtime * 1000))
-    return max(times, default=None)
 
 
 def is_stale(written: Instant, now_ms: Instant) -> bool:

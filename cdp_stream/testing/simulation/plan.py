@@ -32,7 +32,8 @@ class Faults:
     graceful: float
     """Share of endings that are an ordinary rebalance."""
     lost_disks: float
-    power_cuts: float
+    unflushed: float
+    """Share of beginnings that find a store without its last commits: it keeps no log of its own."""
     slow_partitions: float
     answers_lost: float
     redelivery: float
@@ -130,7 +131,7 @@ def _faults(draw: Random, seed: int) -> Faults:
         zombies=draw.choice((0.0, 0.2, 0.5)),
         graceful=draw.choice((0.0, 0.2)),
         lost_disks=draw.choice((0.0, 0.2)),
-        power_cuts=draw.choice((0.0, 0.3)),
+        unflushed=draw.choice((0.3, 0.9)),
         slow_partitions=draw.choice((0.0, 0.2, 0.5)),
         answers_lost=draw.choice((0.0, 0.0, 0.003)),
         redelivery=draw.choice((0.0, 0.05, 0.2)),
@@ -149,7 +150,7 @@ def _no_faults() -> Faults:
         zombies=0,
         graceful=0,
         lost_disks=0,
-        power_cuts=0,
+        unflushed=0,
         slow_partitions=0,
         answers_lost=0,
         redelivery=0,

@@ -12,8 +12,8 @@ from cdp_stream.model.ports import Changes, Store
 from cdp_stream.store.memory import MemoryStore
 from cdp_stream.store.rocks import RocksStore
 
-_UNDO_MAX = 3
-"""How many of the last commits a power cut may take back."""
+_UNDO_MAX = 50
+"""How many of the last commits a crash may take back."""
 
 
 class Killed(BaseException):
@@ -88,12 +88,16 @@ class Disk:
         if self._folder is not None:
             shutil.rmtree(self._folder / name, ignore_errors=True)
 
-    def cut_power(self, name: str, draw: Random) -> None:
-        """The machine fell over: the last commits had not reached the disk."""
+    def take_back(self, name: str, draw: Random) -> None:
+        """The last commits had not reached the disk."""
         store, undo = self.stores.get(name), self.undo.get(name, [])
         for _ in range(draw.randint(0, len(undo))):
             if store is not None:
                 store.commit(undo.pop())
+
+    def flush(self, name: str) -> None:
+        """Nothing that was committed is taken back any more."""
+        self.undo.pop(name, None)
 
     def commit(self, name: str, store: Store, changes: Changes) -> None:
         """Commit, and remember how to take it back."""
@@ -129,6 +133,11 @@ class SimulatedStore:
         self._disk.commit(self._name, self._store, changes)
         self._committed(self._store, changes)
         self._process.act("after the commit")
+
+    def flush(self) -> None:
+        """What was committed is on the disk."""
+        self._process.act("flush the store")
+        self._disk.flush(self._name)
 
     def close(self) -> None:
         """Leave the store to the next process."""

@@ -293,9 +293,9 @@ class Simulation:
         if draw.random() < faults.lost_disks and faults.lives:
             self.figures["lost disks"] += 1
             disk.wipe(name)
-        elif draw.random() < faults.power_cuts:
-            self.figures["power cuts"] += 1
-            disk.cut_power(name, draw)
+        elif draw.random() < faults.unflushed:
+            self.figures["commits taken back"] += 1
+            disk.take_back(name, draw)
         process = Process(f"{name}#{next(self._numbers)}", dies_at, freezes_at, draw.choice((0.1, 1.0, 5.0)))
         log = SimulatedLog(self.broker, self.network, process)
         topic = self.names.identity_log if stage == "identity" else self.names.of_role(PROFILE_CHANGES)
