@@ -28,10 +28,16 @@ _QUEUE: Final = b"q"
 _PIECE: Final = b"s"
 _CLOCK: Final = b"c"
 _BEGINNINGS_MAX: Final = 10_000
+_LEFT_MAX: Final = 4
+_LEFT_BYTES_MAX: Final = 256 * 1024
+"""How many histories are remembered as their last cut left them, and how large each may be."""
 CACHE_PROFILES_MAX: Final = 100_000
 _NEW_PROFILE_BYTES: Final = 500
 _KEY_BYTES: Final = 50
 """What is reckoned for a profile before it was ever written, and for a key, when a step's size is measured."""
+
+Pairs = list[tuple[bytes, bytes]]
+"""Keys and values of a history, oldest first."""
 
 Loan = tuple[bytes, bool, int]
 """A profile between the rooms and the core: its bytes, whether they are to be written, and their size (0: never were)."""
@@ -61,6 +67,10 @@ class ProfileDraft:
         self._begins: dict[ProfileId, bytes] = {}
         """Where histories that were cut begin, as far as it is known: nothing in the store stands before it. A scan from
         further ahead would pass over every entry that was ever deleted there, until the store has forgotten it.
+        """
+        self._left: dict[ProfileId, Pairs] = {}
+        """What the last cuts left, so that a profile of many events a second is not read from its beginning for each cut: what
+        has come since stands behind it.
         """
         self._due = DueIndex(store)
         self._parked = {ProfileId(key[len(_QUEUE_ENDS) :].decode()) for key, _ in store.scan(_QUEUE_ENDS)}
@@ -166,7 +176,7 @@ class ProfileDraft:
         self._writes[_REDIRECT + profile_id.encode()] = into.encode()
         for key, _ in self._history_pairs(profile_id):
             self._history.setdefault(profile_id, {})[key] = None
-        self._begins.pop(profile_id, None)
+        self._was_cut(profile_id, [])
 
     def add_history(self, profile_id: ProfileId, seq: int, event: ProfileEvent, retention: Retention) -> int:
         """Remember that the event belongs to the profile. Returns how many older ones were let go for want of room."""
@@ -183,11 +193,11 @@ class ProfileDraft:
         gone = len(before) - len(after)
         mine = self._history.setdefault(profile_id, {})
         mine.update((key, None) for key, _ in before[:gone])
-        self._begins_at(profile_id, before[gone:])
         for (key, raw), (_, kept) in zip(before[gone:], after, strict=True):
             if kept is not raw:
                 mine[key] = kept
                 self.bytes_pending += len(kept) + _KEY_BYTES
+        self._was_cut(profile_id, [(key, kept) for (key, _), (_, kept) in zip(before[gone:], after, strict=True)])
         return let_go
 
     def put_history(self, profile_id: ProfileId, entries: Entries, retention: Retention, now: Instant) -> int:
@@ -196,7 +206,7 @@ class ProfileDraft:
         after = {_history_key(profile_id, seq): raw for seq, raw in kept}
         mine = self._history.setdefault(profile_id, {})
         before = dict(self._history_pairs(profile_id))
-        self._begins_at(profile_id, list(after.items()))
+        self._was_cut(profile_id, list(after.items()))
         for key in before.keys() - after.keys():
             mine[key] = None
         for key, raw in after.items():
@@ -333,21 +343,31 @@ class ProfileDraft:
     def _read(self, key: bytes) -> bytes | None:
         return self._writes[key] if key in self._writes else self._store.get(key)
 
-    def _history_pairs(self, profile_id: ProfileId) -> list[tuple[bytes, bytes]]:
+    def _history_pairs(self, profile_id: ProfileId) -> Pairs:
         if self._core is not None and (added := self._core.take_history(profile_id)):
             self._history.setdefault(profile_id, {}).update(added)
-        stored = self._store.scan(_HISTORY + profile_id.encode(), self._begins.get(profile_id, b""))
-        pairs: dict[bytes, bytes | None] = {key: stored_entry(value) for key, value in stored}
+        left = self._left.get(profile_id)
+        start = left[-1][0] + b"\0" if left else self._begins.get(profile_id, b"")
+        pairs: dict[bytes, bytes | None] = dict(left or ())
+        pairs.update(
+            (key, stored_entry(value)) for key, value in self._store.scan(_HISTORY + profile_id.encode(), start)
+        )
         pairs.update(self._history.get(profile_id, {}))
         return [(key, value) for key, value in sorted(pairs.items()) if value is not None]
 
-    def _begins_at(self, profile_id: ProfileId, pairs: list[tuple[bytes, bytes]]) -> None:
+    def _was_cut(self, profile_id: ProfileId, left: Pairs) -> None:
+        """Remember where the history begins now, and what it is if it is one of the latest to be cut and not large."""
+        self._left.pop(profile_id, None)
+        self._begins.pop(profile_id, None)
+        if not left:
+            return
         if len(self._begins) >= _BEGINNINGS_MAX:
             self._begins.clear()
-        if pairs:
-            self._begins[profile_id] = pairs[0][0]
-        else:
-            self._begins.pop(profile_id, None)
+        self._begins[profile_id] = left[0][0]
+        if sum(len(value) for _, value in left) <= _LEFT_BYTES_MAX:
+            self._left[profile_id] = left
+            if len(self._left) > _LEFT_MAX:
+                del self._left[next(iter(self._left))]
 
 
 def _history_key(profile_id: ProfileId, seq: int) -> bytes:

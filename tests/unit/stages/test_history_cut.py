@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from random import Random
 
 from cdp_stream.model.change import ProfileEvent
 from cdp_stream.model.ids import ProfileId
 from cdp_stream.pipeline import Retention
-from cdp_stream.stages.history import HISTORY_MAX, history_max, is_cut_at
+from cdp_stream.stages.history import HISTORY_MAX, history_max, is_cut_at, merged
 from cdp_stream.stages.profile_states import ProfileDraft
 from cdp_stream.store.memory import MemoryStore
 
@@ -29,18 +30,23 @@ class WatchedStore(MemoryStore):
         return super().scan(prefix, start)
 
 
-def add(draft: ProfileDraft, step: int) -> None:
-    event = ProfileEvent(
+def event_of(profile_id: ProfileId, step: int, text: str = "") -> ProfileEvent:
+    return ProfileEvent(
         index=0,
         record=0,
-        profile_id=NOBODY,
+        profile_id=profile_id,
         collection="users",
         type="track",
+        name="Seen",
+        properties={"text": text},
         message_id=f"m{step}",
         time=step,
         now=step,
     )
-    draft.add_history(NOBODY, step << 24, event, NO_EVENTS)
+
+
+def add(draft: ProfileDraft, step: int) -> None:
+    draft.add_history(NOBODY, step << 24, event_of(NOBODY, step), NO_EVENTS)
 
 
 def history(store: MemoryStore) -> list[int]:
@@ -83,3 +89,48 @@ def test_what_was_cut_is_not_passed_over_again() -> None:
     assert begins == sorted(begins), "it never goes back"
     assert begins[-1] > 3_000
     assert [seq >> 24 for seq, _ in draft.history(NOBODY)] == kept
+
+
+def test_what_is_remembered_of_cuts_changes_no_history() -> None:
+    """A draft that goes on, and one made anew for each step: the same entries, whoever comes, is merged, or is put in."""
+    draw = Random(11)
+    people = [ProfileId("use_" + f"{number:027d}") for number in range(7)]
+    stores = MemoryStore(), MemoryStore()
+    kept = ProfileDraft(stores[0])
+    retention = Retention(300, 4_000)
+    for step in range(3_000):
+        drafts = (kept, ProfileDraft(stores[1]))
+        chosen, other = draw.sample(people, 2) if step % 3 else (people[0], people[1])
+        what = draw.random()
+        size = draw.choice((10, 10, 10, 3_000, 30_000))
+        for draft in drafts:
+            if what < 0.01:
+                for one in (chosen, other):
+                    draft.cut_history(one, retention, step)
+                entries = merged([draft.history(chosen), draft.history(other)])
+                draft.put_history(chosen, entries, retention, step)
+                draft.redirect(other, chosen)
+            elif what < 0.015:
+                draft.cut_history(chosen, retention, step)
+            else:
+                event = event_of(chosen, step, "x" * size)
+                for record in range(3):
+                    draft.add_history(chosen, step << 24 | record, event, retention)
+        for draft, store in zip(drafts, stores, strict=True):
+            store.commit(draft.take_writes())
+            draft.committed()
+        if what < 0.01:
+            assert [draft.history(other) for draft in drafts] == [[], []]
+    assert list(stores[0].scan(b"h")) == list(stores[1].scan(b"h"))
+    assert [kept.history(person) for person in people] == [ProfileDraft(stores[0]).history(person) for person in people]
+
+
+def test_a_history_that_was_cut_just_now_is_read_from_its_end() -> None:
+    store = WatchedStore()
+    draft = ProfileDraft(store)
+    for step in range(3_000):
+        add(draft, step)
+    store.commit(draft.take_writes())
+    draft.cut_history(NOBODY, NO_EVENTS, 3_000)
+    assert [seq >> 24 for seq, _ in draft.history(NOBODY)] == list(range(2_000, 3_000))
+    assert store.starts[-1] == b"h" + NOBODY.encode() + (2_999 << 24).to_bytes(8, "big") + b"\0"
