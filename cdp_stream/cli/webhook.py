@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
-import sys
 from pathlib import Path
 
 import click
 
+from cdp_stream.cli.logs import LEVELS, log_to_stderr
 from cdp_stream.cli.topology import load_compiled
 from cdp_stream.config.destination import Destination
 from cdp_stream.config.explain import nearest
@@ -43,7 +42,7 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 @click.option("--retry-for", default="4h", show_default=True, help="How long a message is tried again.")
 @click.option("--parallel", type=int, default=32, show_default=True, help="Requests at a time.")
 @click.option("--metrics-port", type=click.IntRange(0, 65_535), default=6068, show_default=True, help="0: no metrics.")
-@click.option("--log-level", default="INFO", show_default=True, help="DEBUG, INFO, WARNING or ERROR.")
+@click.option("--log-level", type=LEVELS, default="INFO", show_default=True)
 def webhook(  # noqa: PLR0913, PLR0917 - click hands every option over as an argument
     topology: Path,
     destination: str,
@@ -87,13 +86,7 @@ def webhook(  # noqa: PLR0913, PLR0917 - click hands every option over as an arg
     )
     names = TopicNames.of(compiled.topology, settings)
     connector = Connector(settings, names, chosen, receiver, parallel, metrics_port)
-    logging.basicConfig(
-        level=log_level.upper(),
-        format=f"%(asctime)s webhook {chosen.name} %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    for noisy in ("aiokafka", "kafka"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+    log_to_stderr(f"webhook {chosen.name}", log_level)
     run_webhook(connector)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from cdp_stream.cli.logs import LEVELS, log_to_stderr
 from cdp_stream.cli.topology import load_compiled
 from cdp_stream.stream.settings import Settings
 
@@ -27,12 +28,7 @@ _STAGES = ("identity", "profiles")
 @click.option("--stage", type=click.Choice([*_STAGES, "all"]), default="all", show_default=True, help="Stage to run.")
 @click.option("--apply", is_flag=True, help="Put the file's topology in force if another version is.")
 @click.option("--restart", is_flag=True, help="Start a stage again when its process ends unexpectedly.")
-@click.option(
-    "--log-level",
-    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
-    default="INFO",
-    show_default=True,
-)
+@click.option("--log-level", type=LEVELS, default="INFO", show_default=True)
 @click.option(
     "--lifeline", type=int, hidden=True, help="A pipe that the supervisor holds open; its end is the stage's."
 )
@@ -54,13 +50,7 @@ def worker(topology: Path, stage: str, apply: bool, restart: bool, log_level: st
         sys.exit(_supervise(sys.argv[1:], restart=restart))
     from cdp_stream.stream.worker import run_stage
 
-    logging.basicConfig(
-        level=log_level.upper(),
-        format=f"%(asctime)s {stage} %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    for noisy in ("aiokafka", "kafka", "faust", "mode"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+    log_to_stderr(stage, log_level)
     run_stage(settings, compiled, stage, apply=apply)
 
 

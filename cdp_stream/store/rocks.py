@@ -11,23 +11,18 @@ import fcntl
 import os
 import shutil
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from rocksdict import AccessType, BlockBasedOptions, Cache, Checkpoint, Options, Rdict, WriteBatch, WriteOptions
 
 from cdp_stream.errors import StateError
 from cdp_stream.model.time import Instant
 
-_BLOCK_CACHE_BYTES = 64 * 1024 * 1024
+_BLOCK_CACHE_BYTES = 32 * 1024 * 1024
 _MEMTABLE_BYTES = 8 * 1024 * 1024
 """What the nearer caches of a processor hold: where keys have no order, four times as much makes each three times as dear."""
-_FLUSH_EVERY_NS: Final = 3_600 * 10**9
-"""So old may be what is not on the disk: far less than a changelog remembers deletions."""
-_FLUSHED: Final = "flushed"
-"""A file whose time says: everything that was committed before is on the disk."""
 
 
 def _options() -> Options:
@@ -62,8 +57,6 @@ class RocksStore:
         self.path = path
         self.is_open = False
         self._writing = threading.Lock()
-        self._writes = not read_only
-        written = written_ms(path)
         if not read_only:
             path.mkdir(parents=True, exist_ok=True)
         access = AccessType.read_only() if read_only else AccessType.read_write()
@@ -74,13 +67,10 @@ class RocksStore:
                 f"{path}: the state cannot be opened ({error}); is another worker running on this folder? "
                 f"Stop it, or name another folder with CDP_STREAM_DATA_DIR"
             ) from error
-        self._flushing: int | None = None
-        """Since when what was committed before is on its way to the disk."""
         if not read_only:
             options = WriteOptions()
             options.disable_wal = True  # type: ignore[assignment, method-assign] # an attribute in truth
             self._db.set_write_options(options)
-            self._flushed_until(time.time_ns() if written is None else written * 1_000_000)
         self.is_open = True
 
     def get(self, key: bytes) -> bytes | None:
@@ -111,14 +101,11 @@ class RocksStore:
             if not self.is_open:
                 raise StateError(f"{self.path}: the state was closed before a step was stored")
             self._db.write(batch)
-            self._flush_when_old()
 
     def flush(self) -> None:
         """Write what was committed to the disk, and wait for it: some tens of milliseconds."""
         with self._writing:
-            now = time.time_ns()
             self._db.flush()
-            self._flushed_until(now)
 
     def checkpoint(self, to: Path) -> None:
         """The state as it is between two commits in a folder of its own, which must not exist.
@@ -134,39 +121,16 @@ class RocksStore:
     def close(self) -> None:
         """Flush and release the lock, once what is being written is there."""
         with self._writing:
-            writes = self.is_open and self._writes
-            self.is_open = False
-            now = time.time_ns()
-            self._db.close()
-            if writes:
-                self._flushed_until(now)
-
-    def _flush_when_old(self) -> None:
-        """Nobody waits for the disk here: it is done when a later commit finds it done."""
-        if self._flushing is not None:
-            if not self._db.property_int_value("rocksdb.num-immutable-mem-table"):
-                self._flushed_until(self._flushing)
-        elif time.time_ns() - self._flushed > _FLUSH_EVERY_NS:
-            self._flushing = time.time_ns()
-            self._db.flush(wait=False)
-
-    def _flushed_until(self, moment_ns: int) -> None:
-        self._flushed, self._flushing = moment_ns, None
-        (self.path / _FLUSHED).touch()
-        os.utime(self.path / _FLUSHED, ns=(moment_ns, moment_ns))
+            if self.is_open:
+                self.is_open = False
+                self._db.close()
 
 
-def written_ms(path: Path) -> Instant | None:
-    """A time up to which all that was committed is on the disk; None for a folder without a store.
-
-    Of one that was written by a version that kept no such time, and of a checkpoint: that of the last write.
-    """
+def files_written_ms(path: Path) -> Instant | None:
+    """When the files of a store were last written; None where there are none. Whoever opens it writes some of them."""
     if not path.is_dir():
         return None
-    try:
-        return (path / _FLUSHED).stat().st_mtime_ns // 1_000_000
-    except FileNotFoundError:
-        return max((changed // 1_000_000 for _, changed in _files(path).values()), default=None)
+    return max((changed // 1_000_000 for _, changed in _files(path).values()), default=None)
 
 
 def is_in_use(path: Path) -> bool:

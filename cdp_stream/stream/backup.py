@@ -23,8 +23,8 @@ from cdp_stream.errors import StateError, UsageError
 from cdp_stream.model.time import DAY_MS, Instant, format_instant
 from cdp_stream.stages.identity import BARRIER_KEY
 from cdp_stream.stages.state_format import DECISION_VERSION
-from cdp_stream.store.rocks import RocksStore, copy_at_rest, is_in_use, wipe, written_ms
-from cdp_stream.stream.catch_up import restored_to
+from cdp_stream.store.rocks import RocksStore, copy_at_rest, files_written_ms, is_in_use, wipe
+from cdp_stream.stream.catch_up import current_ms, restored_to
 from cdp_stream.stream.checkpoints import DONE, FAILED, REQUESTS, WANTED
 from cdp_stream.stream.owner import decode_stage_barrier, is_stale
 from cdp_stream.stream.topics import TopicNames
@@ -106,14 +106,14 @@ def back_up(
     if not found:
         raise UsageError(f"{state}: no state here; is CDP_STREAM_DATA_DIR the worker's, and is this its machine?")
     _require_empty(to)
-    written = {name: written_ms(state / name) or 0 for name in found}
-    left_out = tuple(name for name in found if is_stale(written[name], now_ms))
-    here = [name for name in found if name not in left_out]
     _remove_abandoned(state, now_ms)
     request = state / f"{REQUESTS}{secrets.token_hex(6)}"
     request.mkdir()
     try:
-        _collect(state, request, here, within_s)
+        _collect(state, request, found, within_s)
+        written = {name: _written_ms(request / name) for name in found}
+        left_out = tuple(name for name in found if is_stale(written[name], now_ms))
+        here = [name for name in found if name not in left_out]
         advance = begin(sum(file.stat().st_size for name in here for file in _files_of(request / name)))
         copies = tuple(_copy(request / name, to / name, written[name], advance) for name in here)
     finally:
@@ -219,6 +219,17 @@ def _is_copied(state: Path, request: Path, name: str, asked: set[str]) -> bool:
     except StateError:
         return False
     return True
+
+
+def _written_ms(folder: Path) -> Instant:
+    """When the copied store was last at its changelog's end."""
+    files = files_written_ms(folder) or 0
+    store = RocksStore(folder, read_only=True)
+    try:
+        current = current_ms(store)
+    finally:
+        store.close()
+    return files if current is None else current
 
 
 def _copy(source: Path, to: Path, written: Instant, advance: Advance) -> PartitionCopy:

@@ -10,6 +10,7 @@ from aiokafka.structs import TopicPartition
 
 from cdp_stream.errors import LogContradiction
 from cdp_stream.model.ports import Store
+from cdp_stream.model.time import Instant
 from cdp_stream.stream.log import Consumer, Log, ReadRecord
 from cdp_stream.stream.step import Positions
 
@@ -22,6 +23,10 @@ _RESTORE_BYTES = 4 * 1024 * 1024
 _SAY_EVERY_S = 2.0
 RESTORED_KEY = b"\0restored"
 """Up to where the changelog stands in the store; of a restore under way; in no changelog."""
+CURRENT_KEY = b"\0current"
+"""When the store was last known to be at its changelog's end, by the clock of whoever wrote it; in no changelog. It is
+committed with what it is said of, so a store that has lost its last commits says so.
+"""
 _log = logging.getLogger("cdp_stream.catch_up")
 
 
@@ -108,11 +113,17 @@ async def require_input(log: Log, where: TopicPartition, next_offset: int) -> No
 
 
 async def restore(
-    log: Log, store: Store, changelog: TopicPartition, barrier_position: int, told: Callable[[int], object] = int
+    log: Log,
+    store: Store,
+    changelog: TopicPartition,
+    barrier_position: int,
+    told: Callable[[int], object] = int,
+    now_ms: Instant = 0,
 ) -> int:
     """Bring the store up to the changelog's end; returns the next offset. A no-op when it is there already.
 
-    `barrier_position`: up to where the stored barrier knows the changelog. `told`: hears how many per cent are done. A restore that was interrupted goes on where
+    `barrier_position`: up to where the stored barrier knows the changelog. `told`: hears how many per cent are done.
+    `now_ms`: what the store says of its age when it is complete. A restore that was interrupted goes on where
     it was: until it is complete the store is of no use, and nobody reads it. Raises LogContradiction when the changelog
     is shorter than what was stored.
     """
@@ -145,7 +156,8 @@ async def restore(
                     _say(changelog, position - start, end - start, said - began)
         if position > start or start > barrier_position:
             # Complete: from here on the barrier says where the store stands.
-            store.commit({**pending, RESTORED_KEY: None})
+            store.commit({**pending, RESTORED_KEY: None, CURRENT_KEY: encode_current(now_ms)})
+            store.flush()
             _log.info(
                 "%s/%d: restored %d offsets, from %d, %.1f MB in %.1f s",
                 changelog.topic,
@@ -164,6 +176,17 @@ def restored_to(store: Store) -> int:
     """Up to where an unfinished restore, or a standby, has brought the store; 0 when it is neither."""
     raw = store.get(RESTORED_KEY)
     return 0 if raw is None else int.from_bytes(raw, "big")
+
+
+def encode_current(now_ms: Instant) -> bytes:
+    """The value of `CURRENT_KEY`."""
+    return now_ms.to_bytes(8, "big")
+
+
+def current_ms(store: Store) -> Instant | None:
+    """When the store was last known to be at its changelog's end; None where it does not say."""
+    raw = store.get(CURRENT_KEY)
+    return None if raw is None else int.from_bytes(raw, "big")
 
 
 def _say(changelog: TopicPartition, done: int, whole: int, seconds: float) -> None:

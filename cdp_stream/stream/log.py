@@ -16,6 +16,7 @@ from aiokafka.structs import TopicPartition
 
 from cdp_stream.model.ports import Changes, Store
 from cdp_stream.model.time import Instant
+from cdp_stream.store.rocks import wipe
 
 BatchRecord = tuple[bytes | None, bytes | None, str | None]
 """Key, value, and what the header `src` says; None: no such header."""
@@ -169,3 +170,5 @@ class World:
     """Whether the group still gives this process the input partition; waits while the group is undecided."""
     commit: Callable[[Store, Changes], Awaitable[None]] = _at_once
     """Commits a step's changes to a store; others may have their turn meanwhile."""
+    wipe: Callable[[Path], None] = wipe
+    """Removes the store in a folder, which nobody has open."""

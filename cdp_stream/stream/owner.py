@@ -11,13 +11,13 @@ from pathlib import Path
 from aiokafka.structs import TopicPartition
 
 from cdp_stream.model.ports import Changes, Store
-from cdp_stream.model.time import DAY_MS, Instant
+from cdp_stream.model.time import DAY_MS, HOUR_MS, Instant
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
 from cdp_stream.stages.profile_shapes import ProfileBarrier
 from cdp_stream.stages.records import OutputRecord
 from cdp_stream.stages.state_format import decode_barrier, require_same_decisions
-from cdp_stream.store.rocks import wipe, written_ms
-from cdp_stream.stream.catch_up import outputs_beyond, restore
+from cdp_stream.store.rocks import files_written_ms
+from cdp_stream.stream.catch_up import CURRENT_KEY, current_ms, encode_current, outputs_beyond, restore
 from cdp_stream.stream.claim import claim
 from cdp_stream.stream.log import BatchWriter, World
 from cdp_stream.stream.pages import READY
@@ -62,11 +62,10 @@ class Owner:
             self._world.log, self.name, outputs, lambda: self._world.is_ours(self.partition)
         )
         folder = partition_folder(self.settings, self.names, self.stage_name, self.partition)
-        wipe_if_stale(folder, self._world.clock_ms())
-        self.store = self._world.open_store(folder)
+        self.store = open_state(self._world, folder)
         self.phase = "restoring"
-        start = changelog_position(self.store, self.stage_name)
-        self._restored = await restore(self._world.log, self.store, self.changelog, start, self._restoring)
+        start, now_ms = changelog_position(self.store, self.stage_name), self._world.clock_ms()
+        self._restored = await restore(self._world.log, self.store, self.changelog, start, self._restoring, now_ms)
         return self.store
 
     def _restoring(self, percent: int) -> None:
@@ -111,6 +110,7 @@ class Owner:
         """
         changes = {**writes, BARRIER_KEY: encoded}
         barrier.changelog = await self.writer.changelog(changes)
+        changes[CURRENT_KEY] = encode_current(self._world.clock_ms())
         return changes
 
     async def commit(self, changes: Changes) -> None:
@@ -132,10 +132,12 @@ class Owner:
     async def close(self) -> None:
         """Close the store and stop the writer."""
         # The store first: the next owner in this process needs it, and a writer may take long where a broker is away.
-        if hasattr(self, "store"):
-            self.store.close()
-        if hasattr(self, "_claimed"):
-            await self._claimed.stop()
+        try:
+            if hasattr(self, "store"):
+                self.store.close()
+        finally:
+            if hasattr(self, "_claimed"):
+                await self._claimed.stop()
 
 
 def partition_folder(settings: Settings, names: TopicNames, stage: str, partition: int) -> Path:
@@ -143,19 +145,32 @@ def partition_folder(settings: Settings, names: TopicNames, stage: str, partitio
     return state_folder(settings, names) / f"{stage}-{partition}"
 
 
-def wipe_if_stale(folder: Path, now_ms: Instant) -> None:
-    """Remove state that was not written for so long that the changelog may have forgotten deletions since."""
-    if not folder.is_dir():
-        return
-    written = written_ms(folder)
-    if written is not None and is_stale(written, now_ms):
-        log.warning("%s: last written %d days ago; restoring anew", folder, (now_ms - written) // DAY_MS)
-        wipe(folder)
+def open_state(world: World, folder: Path) -> Store:
+    """Open or create a store. One that is so old that the changelog may have forgotten deletions since is made anew.
+
+    Raises StateError where another process has it open, which keeps it as it is.
+    """
+    written = files_written_ms(folder)
+    store = world.open_store(folder)
+    now_ms = world.clock_ms()
+    current = current_ms(store)
+    if current is None and next(iter(store.scan(b"")), None) is not None:
+        # Of a version whose stores did not say it. Those had a log of their own, so their files are as old as they are.
+        current = written
+    if current is not None and is_stale(current, now_ms):
+        log.warning("%s: last written %d days ago; restoring anew", folder, (now_ms - current) // DAY_MS)
+        store.close()
+        world.wipe(folder)
+        store, current = world.open_store(folder), None
+    if current_ms(store) is None:
+        # Whatever comes into an empty one is read from the changelog from now on.
+        store.commit({CURRENT_KEY: encode_current(now_ms if current is None else current)})
+    return store
 
 
-def is_stale(written: Instant, now_ms: Instant) -> bool:
-    """Was it last written so long ago that the changelog may have forgotten deletions since?"""
-    return now_ms - written > DELETE_RETENTION_MS // 2
+def is_stale(current: Instant, now_ms: Instant) -> bool:
+    """Was it last at the changelog's end so long ago that this may have forgotten deletions since? A time to come says nothing."""
+    return now_ms - current > DELETE_RETENTION_MS // 2 or current - now_ms > HOUR_MS
 
 
 def changelog_position(store: Store, stage: str) -> int:

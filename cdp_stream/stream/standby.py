@@ -16,9 +16,9 @@ from aiokafka.structs import TopicPartition
 
 from cdp_stream.errors import StateError
 from cdp_stream.model.ports import Store
-from cdp_stream.stream.catch_up import RESTORED_KEY, restored_to
+from cdp_stream.stream.catch_up import CURRENT_KEY, RESTORED_KEY, current_ms, encode_current, restored_to
 from cdp_stream.stream.log import Consumer, World
-from cdp_stream.stream.owner import changelog_position, partition_folder, wipe_if_stale
+from cdp_stream.stream.owner import changelog_position, is_stale, open_state, partition_folder
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import TopicNames
 
@@ -105,10 +105,19 @@ class Standbys:
             store = self._stores.get(where.partition)
             if store is None or self._changed or not records:
                 continue  # released while the answer was on its way: its owner has the store
+            now_ms = self._world.clock_ms()
+            if is_stale(current_ms(store) or 0, now_ms):
+                # Nothing came for days, from a broker that was away: it is opened again, and made anew by that.
+                self.release(where.partition)
+                continue
             changes: dict[bytes, bytes | None] = {record.key: record.value for record in records}
-            store.commit({**changes, RESTORED_KEY: (records[-1].offset + 1).to_bytes(8, "big")})
             end = consumer.highwater(where)
-            self._report(where.partition, 0 if end is None else max(0, end - records[-1].offset - 1))
+            lag = 0 if end is None else max(0, end - records[-1].offset - 1)
+            changes[RESTORED_KEY] = (records[-1].offset + 1).to_bytes(8, "big")
+            if not lag:
+                changes[CURRENT_KEY] = encode_current(now_ms)
+            store.commit(changes)
+            self._report(where.partition, lag)
 
     def _is_missing(self) -> bool:
         owned = set(self._owned())
@@ -121,8 +130,7 @@ class Standbys:
                 continue
             folder = partition_folder(self._settings, self._names, self._stage, partition)
             try:
-                wipe_if_stale(folder, self._world.clock_ms())
-                self._stores[partition] = self._world.open_store(folder)
+                self._stores[partition] = open_state(self._world, folder)
             except StateError:
                 # Its former owner in this process is still closing it.
                 continue

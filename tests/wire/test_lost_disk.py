@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -14,8 +13,10 @@ from pathlib import Path
 import pytest
 from space import Space
 
+from cdp_stream.model.time import DAY_MS
 from cdp_stream.store.rocks import RocksStore
 from cdp_stream.stream.broker import Broker
+from cdp_stream.stream.catch_up import CURRENT_KEY, encode_current
 from cdp_stream.testing.people import People
 
 pytestmark = [pytest.mark.wire, pytest.mark.timeout(300)]
@@ -133,13 +134,11 @@ def test_state_older_than_the_changelogs_tombstones_is_restored_whole(space: Spa
     work_on(space, EVENTS)
     folders = [found for pattern in ("identity-*", "profiles-*") for found in (tmp_path / "state").glob(f"*/{pattern}")]
     assert len(folders) == 3
-    days_ago = time.time_ns() // 10**9 - 4 * 86_400
+    days_ago = time.time_ns() // 1_000_000 - 4 * DAY_MS
     for folder in folders:
         store = RocksStore(folder)
-        store.commit({b"\xffforgotten": b"1"})
+        store.commit({b"\xffforgotten": b"1", CURRENT_KEY: encode_current(days_ago)})
         store.close()
-        for file in folder.iterdir():
-            os.utime(file, (days_ago, days_ago))
     space.log = tmp_path / "second.log"
     said = work_on(space, EVENTS + MORE)
     assert said.count("last written 4 days ago; restoring anew") == 3

@@ -88,12 +88,14 @@ class Disk:
         if self._folder is not None:
             shutil.rmtree(self._folder / name, ignore_errors=True)
 
-    def take_back(self, name: str, draw: Random) -> None:
-        """The last commits had not reached the disk."""
+    def take_back(self, name: str, draw: Random) -> int:
+        """The last commits had not reached the disk. Returns how many."""
         store, undo = self.stores.get(name), self.undo.get(name, [])
-        for _ in range(draw.randint(0, len(undo))):
+        count = draw.randint(0, len(undo))
+        for _ in range(count):
             if store is not None:
                 store.commit(undo.pop())
+        return count
 
     def flush(self, name: str) -> None:
         """Nothing that was committed is taken back any more."""
@@ -137,6 +139,7 @@ class SimulatedStore:
     def flush(self) -> None:
         """What was committed is on the disk."""
         self._process.act("flush the store")
+        self._store.flush()
         self._disk.flush(self._name)
 
     def close(self) -> None:

@@ -294,8 +294,7 @@ class Simulation:
             self.figures["lost disks"] += 1
             disk.wipe(name)
         elif draw.random() < faults.unflushed:
-            self.figures["commits taken back"] += 1
-            disk.take_back(name, draw)
+            self.figures["commits taken back"] += disk.take_back(name, draw)
         process = Process(f"{name}#{next(self._numbers)}", dies_at, freezes_at, draw.choice((0.1, 1.0, 5.0)))
         log = SimulatedLog(self.broker, self.network, process)
         topic = self.names.identity_log if stage == "identity" else self.names.of_role(PROFILE_CHANGES)
@@ -316,7 +315,14 @@ class Simulation:
             store.commit(changes)
             await asyncio.sleep(self.network.delay(life.where))
 
-        world = World(log, life.opener(committed), lambda: self.world_clock() + 7 * machine, is_ours, commit)
+        world = World(
+            log,
+            life.opener(committed),
+            lambda: self.world_clock() + 7 * machine,
+            is_ours,
+            commit,
+            lambda folder: disk.wipe(folder.name),
+        )
         identity_metrics, profile_metrics = _metrics()
         owner: Any
         if stage == "identity":
