@@ -25,6 +25,7 @@ from space import SOURCE_PARTITIONS, Space
 from torture.cluster import Cluster, Node
 
 from cdp_stream.errors import BrokerUnavailable
+from cdp_stream.model.event import ID_LENGTH_MAX
 from cdp_stream.stream.kafka_log import KafkaLog, wall_clock_ms
 from cdp_stream.stream.local_kafka import free_port, kafka_jars, new_cluster_id
 from cdp_stream.stream.reading import follow
@@ -449,9 +450,13 @@ def test_the_workers_disk_is_full(space: Trouble) -> None:
     worker = space.start("--stage", "identity")
     space.send(50)
     space.wait(lambda: space.page("/readyz")[0] == 200, "ready")
-    files = sum(file.stat().st_size for file in Path(space.environ["CDP_STREAM_DATA_DIR"]).rglob("*.log"))
-    resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (files + 4_096, resource.RLIM_INFINITY))
-    space.send(2_000)
+    resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+    # The store asks for the disk when a write buffer is full.
+    wide = [{"type": "identify", "userId": f"wide-{number}", "messageId": f"wide-{number}"} for number in range(12_000)]
+    space.produce(
+        [json.dumps({**line, "anonymousId": secrets.token_hex(ID_LENGTH_MAX // 2)}).encode() for line in wide]
+    )
+    space.sent += len(wide)
     space.stops(worker, "CRITICAL")
     worker = space.start()
     space.done()
