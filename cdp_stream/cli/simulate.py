@@ -39,9 +39,9 @@ def _seeds(_context: click.Context, _parameter: click.Parameter, value: str | No
 def simulate_command(seed: int | None, seeds: range | None, events: int, store: str | None, as_json: bool) -> None:
     """Run seeded people, faults and all through the real stages and the real step loop, and check the invariants.
 
-    Crashes between any two actions, lost disks, commits that a crash takes back, zombies, redelivery, slow partitions, clock jumps, new
-    topologies in mid-stream: a seed decides everything, and the same seed runs the same way each time. Each run ends
-    with a recomputation from its own log, with another number of partitions and other steps.
+    Crashes between any two actions, lost disks, commits that a crash takes back, zombies, redelivery, slow partitions,
+    clock jumps, new topologies in mid-stream: a seed decides everything, and the same seed runs the same way each time.
+    Each run ends with a recomputation from its own log, with another number of partitions and other steps.
 
     \b
     Examples:

@@ -193,11 +193,13 @@ class ProfileDraft:
         gone = len(before) - len(after)
         mine = self._history.setdefault(profile_id, {})
         mine.update((key, None) for key, _ in before[:gone])
+        left: Pairs = []
         for (key, raw), (_, kept) in zip(before[gone:], after, strict=True):
+            left.append((key, kept))
             if kept is not raw:
                 mine[key] = kept
                 self.bytes_pending += len(kept) + _KEY_BYTES
-        self._was_cut(profile_id, [(key, kept) for (key, _), (_, kept) in zip(before[gone:], after, strict=True)])
+        self._was_cut(profile_id, left)
         return let_go
 
     def put_history(self, profile_id: ProfileId, entries: Entries, retention: Retention, now: Instant) -> int:
