@@ -8,6 +8,8 @@ from typing import Final
 
 _LONG: Final = 32
 """A scan with a prefix of so many bytes asks for what belongs to one profile: its keys are kept beside each other."""
+_SOME: Final = 4
+"""Keys are put in order anew when a so-manieth has come since."""
 
 
 class MemoryStore:
@@ -88,19 +90,31 @@ class MemoryStore:
 class _Keys:
     """Keys, put in order when they are asked for. A list that a scan may be reading is never changed, but replaced."""
 
-    __slots__ = ("_new", "_ordered")
+    __slots__ = ("_added", "_new", "_ordered")
 
     def __init__(self, keys: Iterable[bytes] = ()) -> None:
         self._ordered: list[bytes] = []
         self._new = list(keys)
+        self._added = 0
+        """How many were put in their places since what was deleted was last left out."""
 
     def add(self, key: bytes) -> None:
         """One that is not in the store now; it may have been there before."""
         self._new.append(key)
 
     def in_order(self, pairs: Mapping[bytes, bytes]) -> list[bytes]:
-        """Each once; what was deleted may still be there, until another key has come."""
+        """Each once; what was deleted may still be there."""
         if self._new:
-            self._ordered = sorted({key for key in (*self._ordered, *self._new) if key in pairs})
+            self._added += len(self._new)
+            if self._added * _SOME > len(self._ordered):
+                self._ordered = sorted({key for key in (*self._ordered, *self._new) if key in pairs})
+                self._added = 0
+            else:
+                # A step adds a few, and asks again: to go through all each time would make a long replay quadratic.
+                self._ordered = self._ordered.copy()
+                for key in self._new:
+                    place = bisect_left(self._ordered, key)
+                    if self._ordered[place : place + 1] != [key]:
+                        self._ordered.insert(place, key)
             self._new = []
         return self._ordered
