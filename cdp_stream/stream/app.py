@@ -10,7 +10,7 @@ import faust
 from faust.tables.manager import TableManager
 
 from cdp_stream.stream.assignor import Holding, assignor_for
-from cdp_stream.stream.consumer import EagerConsumer
+from cdp_stream.stream.consumer import EagerConsumer, GatheringConsumer
 from cdp_stream.stream.membership import group_membership
 from cdp_stream.stream.owners import Owners, PartitionOwner
 from cdp_stream.stream.settings import Settings
@@ -30,6 +30,7 @@ class _App(faust.App):
     """An app of which no service fails by itself: `fail` is given the reason, and does not return."""
 
     fail: Callable[[BaseException], None]
+    consumer_type: type[EagerConsumer] = EagerConsumer
 
     def _crash(self, reason: BaseException) -> None:
         """Called by a service that failed, for itself and all that it belongs to."""
@@ -38,7 +39,7 @@ class _App(faust.App):
 
     def _new_transport(self) -> Any:
         transport: Any = super()._new_transport()
-        transport.Consumer = EagerConsumer
+        transport.Consumer = self.consumer_type
         return transport
 
     async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
@@ -94,6 +95,8 @@ def build_app(
         datadir=str(Path(settings.data_dir) / "faust"),
     )
     app.fail = fail
+    # The owner of the identity log appends nearly all of its entries itself.
+    app.consumer_type = GatheringConsumer if stage == "identity" else EagerConsumer
     channel = app.topic(topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
     async def hand_over(stream: Any) -> None:

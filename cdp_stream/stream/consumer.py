@@ -5,11 +5,26 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Coroutine, Generator
-from typing import Any
+from typing import Any, Final
 
 import uvloop
+from aiokafka import AIOKafkaConsumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from mode.services import WaitResults
+
+_GATHERED_BYTES: Final = 64 * 1024
+_GATHERED_MS: Final = 100
+"""What the agent brings may be so late where it only brings what the owner knows already, and what others have written."""
+
+
+class GatheringThread(AIOKafkaConsumerThread):
+    """Faust's own, which does not ask for each message as it comes. An answer goes through two threads and costs both."""
+
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_min_bytes = _GATHERED_BYTES  # noqa: SLF001 - a contract test watches it
+        consumer._fetch_max_wait_ms = _GATHERED_MS  # noqa: SLF001
+        return consumer
 
 
 class EagerConsumer(Consumer):
@@ -20,9 +35,11 @@ class EagerConsumer(Consumer):
     many lie there.
     """
 
+    thread = AIOKafkaConsumerThread
+
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         # With a loop like the main thread's. Faust leaves it open when it stops, and the process ends then.
-        return AIOKafkaConsumerThread(self, loop=self.loop, thread_loop=uvloop.new_event_loop(), beacon=self.beacon)
+        return self.thread(self, loop=self.loop, thread_loop=uvloop.new_event_loop(), beacon=self.beacon)
 
     async def wait_first(self, *coros: Any, timeout: Any = None) -> WaitResults:  # noqa: ASYNC109 - as in `mode.Service`
         """The results of whichever of these is done first; see `mode.Service`."""
@@ -58,3 +75,9 @@ def _resumed(begun: Coroutine[Any, Any, Any], awaited: Any) -> Generator[Any, An
                 awaited = begun.send(sent)
         except StopIteration as returned:
             return returned.value
+
+
+class GatheringConsumer(EagerConsumer):
+    """For a stage whose owner takes its messages by itself: the agent hears of them a little later."""
+
+    thread = GatheringThread

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiokafka.structs import TopicPartition
 
@@ -16,13 +17,14 @@ from cdp_stream.metrics import IdentityMetrics
 from cdp_stream.model.change import ProfileChanges
 from cdp_stream.model.event import RawRecord
 from cdp_stream.pipeline import CompiledTopology
-from cdp_stream.stages.entries import ClockEntry, Entry, Slice, decode_entry, encode_entry, gives_up
-from cdp_stream.stages.identity import IdentityBarrier, IdentityStage, IdentityStep, entry_hash
+from cdp_stream.stages.entries import ClockEntry, Entry, Slice, decode_entry, encode_entry
+from cdp_stream.stages.identity import IdentityBarrier, IdentityStage, IdentityStep
 from cdp_stream.stages.orders import apply_control, first_topology
 from cdp_stream.stages.profile_shapes import encode_changes
 from cdp_stream.stages.records import PROFILE_CHANGES, OutputRecord
-from cdp_stream.stream.catch_up import read_to_end, require_input
-from cdp_stream.stream.log import TopicShape, World
+from cdp_stream.stream.catch_up import read_to_end
+from cdp_stream.stream.identity_log import is_given_up, recognise
+from cdp_stream.stream.log import NOT_TOLD, TopicShape, World
 from cdp_stream.stream.owner import Owner
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.sources import SourceReader, SourceTopic, find_sources, sources_of
@@ -42,6 +44,15 @@ _READ_BACK_EVERY_S = 0.005
 _SILENT_S = 5.0
 """After so long without an entry the log is read past the group's client."""
 log = logging.getLogger("cdp_stream.identity")
+
+
+class _Found(NamedTuple):
+    """An entry that stands in the log: one that was appended here, or one that the agent has brought."""
+
+    offset: int
+    timestamp: int
+    entry: Entry | bytes
+    done: Callable[[], None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +86,7 @@ class IdentityOwner:
         self._world = world
         self._owner = Owner(settings, names, "identity", 0, world)
         self._log = TopicPartition(names.identity_log, 0)
-        self._queue: asyncio.Queue[tuple[int, int, bytes, Callable[[], None]]] = asyncio.Queue()
+        self._queue: asyncio.Queue[_Found] = asyncio.Queue()
         self._accepts = False
         self._appended: set[int] = set()
         """Slices that stand in the log and are not decided yet."""
@@ -100,9 +111,12 @@ class IdentityOwner:
         return self._owner.phase
 
     def offer(self, offset: int, timestamp: int, value: bytes, done: Callable[[], None]) -> None:
-        """An entry from the agent; `done` is called when it is stored. Too early: read from the log when it is time."""
-        if self._accepts:
-            self._queue.put_nowait((offset, timestamp, value, done))
+        """An entry from the agent; `done` is called when it is stored. Too early: read from the log when it is time.
+
+        Our own entries were mostly taken as they were appended: then there is nothing to do here.
+        """
+        if self._accepts and offset >= self.stage.barrier.next_offset:
+            self._queue.put_nowait(_Found(offset, timestamp, value, done))
         else:
             done()
 
@@ -111,7 +125,7 @@ class IdentityOwner:
         store = await self._owner.claim_and_restore()
         self.stage = IdentityStage(store, self._names.partitions, topic_prefix=self._names.prefix)
         await self._owner.catch_up(self.stage.barrier, self.stage.is_done)
-        await self._recognise_log()
+        await recognise(self._world.log, self._log, self.stage.barrier)
         self._sources = await self._open_sources()
         async with asyncio.TaskGroup() as self._tasks:
             # Twice: what comes while the first pass reads is not kept, and is there for the second.
@@ -167,25 +181,6 @@ class IdentityOwner:
                 if info.partitions != before[topic].partitions:
                     raise StartAgain(f"{topic} has {info.partitions} partitions now")
 
-    async def _recognise_log(self) -> None:
-        """The log is the one that the state was made from: it holds the last entry done, with the same bytes."""
-        barrier = self.stage.barrier
-        await require_input(self._world.log, self._log, barrier.next_offset)
-        consumer = self._world.log.consumer()
-        await consumer.start()
-        try:
-            async for _, record in read_to_end(consumer, {self._log: barrier.entry_offset}):
-                raw = encode_entry(decode_entry(record.value))
-                if record.offset == barrier.entry_offset and entry_hash(raw) != barrier.entry_hash:
-                    raise LogContradiction(
-                        f"{self._log.topic}: entry {record.offset} is not the one that was done; the topic was deleted and "
-                        "made anew, or another space wrote to it"
-                    )
-                if record.offset >= barrier.entry_offset:
-                    return
-        finally:
-            await consumer.stop()
-
     async def _do_present_entries(self, before: int | None = None) -> None:
         """Entries that stand in the log and are not done, up to its end or to an offset.
 
@@ -220,7 +215,11 @@ class IdentityOwner:
             await self._append(apply_control(self._proposed, in_force, next_offset, self._world.clock_ms()))
 
     async def _append(self, entry: Entry) -> int:
-        return await self._owner.writer.append(self._log, encode_entry(entry))
+        """Append an entry, and take it at once: what the log says of it is all that reading it would tell."""
+        taken = await self._owner.writer.append(self._log, encode_entry(entry))
+        if taken.appended_ms != NOT_TOLD:
+            self._queue.put_nowait(_Found(taken.offset, taken.appended_ms, entry, None))
+        return taken.offset
 
     async def _append_entries(self) -> None:
         """Slices as records come, clocks as time passes; never more than a few ahead of what is decided."""
@@ -240,22 +239,25 @@ class IdentityOwner:
                 await self._append(ClockEntry(self._world.clock_ms(), await self._sources.is_drained()))
 
     async def _take_entries(self) -> None:
-        """Entries as the group's client brings them. What it passes over, as it does in a rebalance, is read here."""
+        """Entries as they are appended here, and as the group's client brings them. What lies before one, such as an
+        operator's order, and what the client passes over, as it does in a rebalance, is read here.
+        """
         while True:
             try:
                 async with asyncio.timeout(_SILENT_S):
-                    offset, timestamp, value, done = await self._queue.get()
+                    found = await self._queue.get()
             except TimeoutError:
                 # A clock is due much sooner, so it stands in the log and was not brought.
                 await self._do_present_entries()
                 self._make_room()
                 continue
-            if offset > self.stage.barrier.next_offset:
-                await self._do_present_entries(offset)
-            if offset >= self.stage.barrier.next_offset:
-                await self._step(offset, timestamp, decode_entry(value), done)
-            else:
-                done()
+            if found.offset > self.stage.barrier.next_offset:
+                await self._do_present_entries(found.offset)
+            if found.offset >= self.stage.barrier.next_offset:
+                entry = decode_entry(found.entry) if isinstance(found.entry, bytes) else found.entry
+                await self._step(found.offset, found.timestamp, entry, found.done)
+            elif found.done is not None:
+                found.done()
             self._make_room()
 
     async def _read_back(self) -> None:
@@ -304,22 +306,10 @@ class IdentityOwner:
             began = time.perf_counter()
             return began, records, self.stage.decide(offset, timestamp, entry, records)
         except LogContradiction as error:
-            if not isinstance(entry, Slice) or not await self._is_given_up(offset, entry):
+            if not isinstance(entry, Slice) or not await is_given_up(self._world.log, self._log, offset, entry):
                 raise
             log.warning("entry %d is passed over, as an operator has ordered: %s", offset, error)
             return time.perf_counter(), [], self.stage.decide(offset, timestamp, entry, None)
-
-    async def _is_given_up(self, offset: int, named: Slice) -> bool:
-        """Does an order further on in the log give up records of this slice? Then no owner will ever decide it."""
-        consumer = self._world.log.consumer()
-        await consumer.start()
-        try:
-            async for _, record in read_to_end(consumer, {self._log: offset + 1}):
-                if gives_up(decode_entry(record.value), named):
-                    return True
-        finally:
-            await consumer.stop()
-        return False
 
     async def _send_and_store(
         self,

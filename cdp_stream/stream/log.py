@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from aiokafka.structs import TopicPartition
 
@@ -20,6 +20,7 @@ from cdp_stream.store.rocks import wipe
 
 BatchRecord = tuple[bytes | None, bytes | None, str | None]
 """Key, value, and what the header `src` says; None: no such header."""
+NOT_TOLD: Final = -1
 
 
 class ReadRecord(Protocol):
@@ -102,6 +103,10 @@ class Acknowledged(Protocol):
     @property
     def offset(self) -> int:
         """Of the batch's first record; the others follow it without gaps."""
+
+    @property
+    def appended_ms(self) -> Instant:
+        """The time that a reader will find on the batch's records, where the log gives them its own; else, or not known, `NOT_TOLD`."""
 
 
 class BatchWriter(Protocol):

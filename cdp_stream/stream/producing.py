@@ -25,6 +25,9 @@ from aiokafka.errors import KafkaError, ProducerFenced
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.structs import TopicPartition
 
+from cdp_stream.model.time import Instant
+from cdp_stream.stream.log import NOT_TOLD
+
 _REQUESTS_AT_ONCE: Final = 3
 """Under way to one node: a changelog, the next step's outputs, an entry of the log. What comes meanwhile gathers for the next."""
 _QUIET_TURNS, _TURNS_MAX = 3, 40
@@ -43,9 +46,12 @@ log = logging.getLogger("cdp_stream.producing")
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What the log says of a batch that it has taken: the offset of the batch's first record."""
+    """What the log says of a batch that it has taken."""
 
     offset: int
+    """Of the batch's first record."""
+    appended_ms: Instant = NOT_TOLD
+    """The records' time, where the log gives them its own."""
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +60,7 @@ class _Batch:
     raw: bytes
     sender: object
     answer: asyncio.Future[Taken]
+    is_sent_again: bool = False
 
 
 class Producing:
@@ -192,8 +199,9 @@ class Producing:
         try:
             response = await client.send(node, request)
             for topic, partitions in response.topics:
-                for partition, code, offset, *_ in partitions:
-                    said[TopicPartition(topic, partition)] = _error_of(code) if code else Taken(offset)
+                for partition, code, offset, *more in partitions:
+                    taken = Taken(offset, more[0] if more else NOT_TOLD)
+                    said[TopicPartition(topic, partition)] = _error_of(code) if code else taken
         except Exception as error:  # noqa: BLE001 - what may not be tried again ends the claims
             said = dict.fromkeys((batch.where for batch in batches), error)
         finally:
@@ -212,7 +220,8 @@ class Producing:
         if batch.answer.done():
             return True
         if isinstance(said, Taken):
-            batch.answer.set_result(said)
+            # Of a batch that stood there already, whoever reads it knows the time.
+            batch.answer.set_result(Taken(said.offset) if batch.is_sent_again else said)
         elif said is not None:
             batch.answer.set_exception(said)
             # Whoever waits for several batches hears of the first that failed, and that is enough.
@@ -226,6 +235,7 @@ class Producing:
             await client.force_metadata_update()
         for batch in batches:
             del self._busy[batch.where]
+            batch.is_sent_again = True
             self._lines.setdefault(batch.where, deque()).appendleft(batch)
         self._soon()
 

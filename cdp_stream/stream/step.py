@@ -132,10 +132,9 @@ class StepWriter:
                 raise Fenced(f"the changelog was refused, which ends the claim: {error!r}") from error
         return int(taken.offset) + len(changes)
 
-    async def append(self, where: TopicPartition, value: bytes) -> int:
-        """One record of its own, such as an entry of the identity log. Returns its offset."""
+    async def append(self, where: TopicPartition, value: bytes) -> Acknowledged:
+        """One record of its own, such as an entry of the identity log."""
         try:
-            taken = await (await self._writer.submit(where, [(None, value, None)]))
+            return await (await self._writer.submit(where, [(None, value, None)]))
         except Exception as error:
             raise Fenced(f"an append was refused, which ends the claim: {error!r}") from error
-        return int(taken.offset)

@@ -10,11 +10,13 @@ from typing import Any
 
 from aiokafka.structs import TopicPartition
 
-from cdp_stream.stream.log import BatchRecord, BatchWriter, Consumer
+from cdp_stream.stream.log import NOT_TOLD, BatchRecord, BatchWriter, Consumer
 from cdp_stream.testing.simulation.broker import Refused, SimulatedBroker, Stored
 from cdp_stream.testing.simulation.process import Killed, Process
 
 _FETCH_MAX = 500
+_SENT_AGAIN = 4
+"""Every so-manieth batch counts as sent twice: its sender is not told when it was appended."""
 _STOP_POLL_S = 0.01
 _STOP_POLLS = 1_000
 
@@ -24,6 +26,7 @@ class Taken:
     """What the broker says of a batch that it has taken."""
 
     offset: int
+    appended_ms: int = NOT_TOLD
 
 
 class Lost(Exception):
@@ -129,7 +132,9 @@ class SimulatedWriter:
             loop.call_later(log.network.delay(where), self._answer, answer, refused)
             return
         lost = log.network.happens(log.network.answers_lost)
-        said: Taken | Exception = Lost(f"{where.topic}: no answer in time") if lost else Taken(base)
+        told = where.topic in log.broker.append_time and base % _SENT_AGAIN
+        at = log.broker.partitions[where].stored[-1].timestamp if told else NOT_TOLD
+        said: Taken | Exception = Lost(f"{where.topic}: no answer in time") if lost else Taken(base, at)
         loop.call_later(log.network.delay(where), self._answer, answer, said)
 
     def _answer(self, answer: asyncio.Future[Taken], said: Taken | Exception) -> None:

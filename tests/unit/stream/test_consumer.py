@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from mode import Service
 
-from cdp_stream.stream.consumer import EagerConsumer
+from cdp_stream.stream.consumer import EagerConsumer, GatheringThread
 
 
 def run(scenario: Callable[[EagerConsumer], Awaitable[Any]]) -> Any:
@@ -102,3 +105,20 @@ def test_what_fails_is_heard_of(waits: bool) -> None:
 
     with pytest.raises(ValueError, match="refused"):
         run(scenario)
+
+
+def test_what_gathers_does_not_ask_for_each_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A contract with the client, whose consumer hands both on to its fetcher when it starts."""
+
+    async def scenario() -> None:
+        plain = AIOKafkaConsumer(bootstrap_servers="none:1")
+        assert plain._fetch_min_bytes == 1
+        monkeypatch.setattr(AIOKafkaConsumerThread, "_create_worker_consumer", lambda *_: plain)
+        gathering: Any = GatheringThread._create_worker_consumer(GatheringThread.__new__(GatheringThread), None)
+        assert (gathering._fetch_min_bytes, gathering._fetch_max_wait_ms) == (64 * 1024, 100)
+        await plain.stop()
+
+    asyncio.run(scenario())
+    source = inspect.getsource(AIOKafkaConsumer.start)
+    assert "fetch_min_bytes=self._fetch_min_bytes" in source
+    assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in source

@@ -46,9 +46,10 @@ class Client:
         self.sent.append((node, batches, answer))
         return await answer
 
-    def answer(self, number: int, code: int = 0, offset: int = 0) -> None:
+    def answer(self, number: int, code: int = 0, offset: int = 0, appended: int = -1) -> None:
         _, batches, answer = self.sent[number]
-        answer.set_result(Response([(where.topic, [(where.partition, code, offset, -1, 0)]) for where in batches]))
+        said = [(where.topic, [(where.partition, code, offset, appended, 0)]) for where in batches]
+        answer.set_result(Response(said))
 
     def add_topic(self, topic: str) -> None:
         self.asked += 1
@@ -160,11 +161,12 @@ def test_a_batch_without_an_answer_goes_again_before_what_follows_it(failure: An
             await asyncio.sleep(0.01)
         assert shape(client)[1] == (1, {ONE: b"a"})
         assert client.asked
-        client.answer(1, offset=3)
+        # It may have been there already: then it is older than this answer.
+        client.answer(1, offset=3, appended=1_000)
         assert await first == Taken(3)
         await turns()
-        client.answer(2, offset=4)
-        assert (shape(client)[2], await second) == ((1, {ONE: b"b"}), Taken(4))
+        client.answer(2, offset=4, appended=1_001)
+        assert (shape(client)[2], await second) == ((1, {ONE: b"b"}), Taken(4, 1_001))
 
     run(scenario)
 
