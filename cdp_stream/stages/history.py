@@ -7,8 +7,8 @@ history is really cut, and that of a merged profile is the one that it would hav
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -35,6 +35,8 @@ _SPREAD: Final = 0x9E37_79B9_7F4A_7C15
 _SHORT_ARRAY: Final = 0x90
 _ARRAY_OF_ONE: Final = _SHORT_ARRAY | 1
 
+Place = TypeVar("Place", int, bytes)
+"""A place in the log, or the key that stands for it."""
 Entries = list[tuple[int, bytes]]
 """Places in the log and entries, oldest first."""
 
@@ -89,39 +91,46 @@ def retained(entries: Entries, retention: Retention, now: Instant) -> list[PastE
     return [event for event in events if event.name is not None]
 
 
-def cut(entries: Entries, retention: Retention, now: Instant) -> tuple[Entries, int]:
-    """What is to be kept of a history, and how many events go though they are not too old."""
+def cut(
+    entries: Sequence[tuple[Place, bytes]], retention: Retention, now: Instant
+) -> tuple[list[tuple[Place, bytes]], int]:
+    """What is to be kept of a history, and how many events go though they are not too old. What stays as it is, is the same
+    tuple.
+    """
     entries = entries[-max(HISTORY_MAX, retention.events) :]
     start = _first_retained(entries, retention, now)
-    kept: Entries = []
+    kept: list[tuple[Place, bytes]] = []
     let_go = 0
-    for place, raw in entries[:start]:
-        if raw[0] == _ARRAY_OF_ONE:
-            kept.append((place, raw))
-            continue
-        event = _decode(raw)
-        let_go += event.name is not None and event.now > now - retention.duration
-        kept.append((place, raw if event.name is None else _encode(_Named(event.message_id))))
-    return kept + entries[start:], let_go
+    for entry in entries[:start]:
+        place, raw = entry
+        if raw[0] != _ARRAY_OF_ONE:
+            event = _decode(raw)
+            if event.name is not None:
+                let_go += event.now > now - retention.duration
+                entry = (place, _encode(_Named(event.message_id)))  # noqa: PLW2901 - what is kept of it
+        kept.append(entry)
+    kept += entries[start:]
+    return kept, let_go
 
 
-def _first_retained(entries: Entries, retention: Retention, now: Instant) -> int:
+def _first_retained(entries: Sequence[tuple[Place, bytes]], retention: Retention, now: Instant) -> int:
     """Where the retained end of a history begins."""
     start, size = len(entries), 0
-    while start and len(entries) - start < retention.events:
-        size += len(entries[start - 1][1])
+    for _, raw in reversed(entries[max(0, start - retention.events) :]):
+        size += len(raw)
         if size > RETAINED_BYTES_MAX:
             break
         start -= 1
     # Entries stand in the order in which they came, so those that are too old stand first.
-    while start < len(entries) and not _is_recent(entries[start][1], now - retention.duration):
+    after = now - retention.duration
+    for _, raw in entries[start:]:
+        if raw[0] != _ARRAY_OF_ONE and _is_recent(raw, after):
+            break
         start += 1
     return start
 
 
 def _is_recent(raw: bytes, after: Instant) -> bool:
-    if raw[0] == _ARRAY_OF_ONE:
-        return False
     event = _decode(raw)
     return event.name is not None and event.now > after
 

@@ -189,17 +189,16 @@ class ProfileDraft:
     def cut_history(self, profile_id: ProfileId, retention: Retention, now: Instant) -> int:
         """Let go what is beyond the limits. Returns how many events go though they are not too old."""
         before = self._history_pairs(profile_id)
-        after, let_go = cut(_entries(before), retention, now)
+        after, let_go = cut(before, retention, now)
         gone = len(before) - len(after)
         mine = self._history.setdefault(profile_id, {})
         mine.update((key, None) for key, _ in before[:gone])
-        left: Pairs = []
-        for (key, raw), (_, kept) in zip(before[gone:], after, strict=True):
-            left.append((key, kept))
-            if kept is not raw:
+        for was, pair in zip(before[gone:], after, strict=True):
+            if pair is not was:
+                key, kept = pair
                 mine[key] = kept
                 self.bytes_pending += len(kept) + _KEY_BYTES
-        self._was_cut(profile_id, left)
+        self._was_cut(profile_id, after)
         return let_go
 
     def put_history(self, profile_id: ProfileId, entries: Entries, retention: Retention, now: Instant) -> int:
@@ -348,14 +347,14 @@ class ProfileDraft:
     def _history_pairs(self, profile_id: ProfileId) -> Pairs:
         if self._core is not None and (added := self._core.take_history(profile_id)):
             self._history.setdefault(profile_id, {}).update(added)
-        left = self._left.get(profile_id)
-        start = left[-1][0] + b"\0" if left else self._begins.get(profile_id, b"")
-        pairs: dict[bytes, bytes | None] = dict(left or ())
-        pairs.update(
-            (key, stored_entry(value)) for key, value in self._store.scan(_HISTORY + profile_id.encode(), start)
-        )
-        pairs.update(self._history.get(profile_id, {}))
-        return [(key, value) for key, value in sorted(pairs.items()) if value is not None]
+        left = self._left.get(profile_id, [])
+        # What this step has written up to there is in what the cut has left; events come in the order of the log.
+        last = left[-1][0] if left else b""
+        start = last + b"\0" if left else self._begins.get(profile_id, b"")
+        stored = self._store.scan(_HISTORY + profile_id.encode(), start)
+        newer: dict[bytes, bytes | None] = {key: stored_entry(value) for key, value in stored}
+        newer.update((key, value) for key, value in self._history.get(profile_id, {}).items() if key > last)
+        return left + [(key, value) for key, value in sorted(newer.items()) if value is not None]
 
     def _was_cut(self, profile_id: ProfileId, left: Pairs) -> None:
         """Remember where the history begins now, and what it is if it is one of the latest to be cut and not large."""

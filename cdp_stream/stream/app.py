@@ -10,7 +10,7 @@ import faust
 from faust.tables.manager import TableManager
 
 from cdp_stream.stream.assignor import Holding, assignor_for
-from cdp_stream.stream.consumer import EagerConsumer, GatheringConsumer
+from cdp_stream.stream.consumer import GatheringConsumer
 from cdp_stream.stream.membership import group_membership
 from cdp_stream.stream.owners import Owners, PartitionOwner
 from cdp_stream.stream.settings import Settings
@@ -30,7 +30,6 @@ class _App(faust.App):
     """An app of which no service fails by itself: `fail` is given the reason, and does not return."""
 
     fail: Callable[[BaseException], None]
-    consumer_type: type[EagerConsumer] = EagerConsumer
 
     def _crash(self, reason: BaseException) -> None:
         """Called by a service that failed, for itself and all that it belongs to."""
@@ -39,7 +38,7 @@ class _App(faust.App):
 
     def _new_transport(self) -> Any:
         transport: Any = super()._new_transport()
-        transport.Consumer = self.consumer_type
+        transport.Consumer = GatheringConsumer
         return transport
 
     async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
@@ -56,7 +55,7 @@ def build_app(
     state: Path,
     fail: Callable[[BaseException], None],
 ) -> tuple[faust.App, Owners]:
-    """A Faust app whose agent hands the messages of `topic` to the owners of their partitions.
+    """A Faust app whose agent tells the owners of the partitions of `topic` how far these have come.
 
     `state`: the folder below which each partition's state lies, in `<stage>-<partition>`. `fail`: given whatever fails
     in a service, a thread or the agent of the app, or ends an owner for good.
@@ -95,11 +94,9 @@ def build_app(
         datadir=str(Path(settings.data_dir) / "faust"),
     )
     app.fail = fail
-    # The owner of the identity log appends nearly all of its entries itself.
-    app.consumer_type = GatheringConsumer if stage == "identity" else EagerConsumer
     channel = app.topic(topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
-    async def hand_over(stream: Any) -> None:
+    async def tell(stream: Any) -> None:
         async for event in stream.noack().events():
             message = event.message
             owner = owners.get(message.partition)
@@ -107,9 +104,9 @@ def build_app(
                 # Between two claims: the owner to come reads what stands in the log by itself.
                 event.ack()
             else:
-                owner.offer(message.offset, round(message.timestamp * 1000), message.value, event.ack)
+                owner.hear(message.offset, event.ack)
 
-    app.agent(channel, name=f"{group}.agent")(hand_over)
+    app.agent(channel, name=f"{group}.agent")(tell)
 
     async def assigned(_: Any, partitions: set[Any], **__: Any) -> None:
         owners.assign({where.partition for where in partitions if where.topic == topic})

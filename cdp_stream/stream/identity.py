@@ -42,17 +42,17 @@ _LOOK_EVERY_S = 10.0
 _READ_BACK_EVERY_S = 0.005
 """While there is nothing else to do: half of the time, so that whatever comes meanwhile waits some milliseconds at most."""
 _SILENT_S = 5.0
-"""After so long without an entry the log is read past the group's client."""
+"""After so long without an entry the log is read, whatever the group's client says."""
 log = logging.getLogger("cdp_stream.identity")
 
 
 class _Found(NamedTuple):
-    """An entry that stands in the log: one that was appended here, or one that the agent has brought."""
+    """An entry that stands in the log."""
 
     offset: int
-    timestamp: int
-    entry: Entry | bytes
-    done: Callable[[], None] | None
+    timestamp: int = NOT_TOLD
+    entry: Entry | None = None
+    """None: it has to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +110,11 @@ class IdentityOwner:
         """What it is doing, for the readiness page."""
         return self._owner.phase
 
-    def offer(self, offset: int, timestamp: int, value: bytes, done: Callable[[], None]) -> None:
-        """An entry from the agent; `done` is called when it is stored. Too early: read from the log when it is time.
-
-        Our own entries were mostly taken as they were appended: then there is nothing to do here.
-        """
+    def hear(self, offset: int, done: Callable[[], None]) -> None:
+        """The log has come as far as this offset; `done` is called when what stands there is stored."""
+        self._owner.hear(offset, done)
         if self._accepts and offset >= self.stage.barrier.next_offset:
-            self._queue.put_nowait(_Found(offset, timestamp, value, done))
-        else:
-            done()
+            self._queue.put_nowait(_Found(offset))
 
     async def run(self) -> None:
         """Claim, do every entry present, then append slices and take the entries as they come. Never returns."""
@@ -217,8 +213,8 @@ class IdentityOwner:
     async def _append(self, entry: Entry) -> int:
         """Append an entry, and take it at once: what the log says of it is all that reading it would tell."""
         taken = await self._owner.writer.append(self._log, encode_entry(entry))
-        if taken.appended_ms != NOT_TOLD:
-            self._queue.put_nowait(_Found(taken.offset, taken.appended_ms, entry, None))
+        is_told = taken.appended_ms != NOT_TOLD
+        self._queue.put_nowait(_Found(taken.offset, taken.appended_ms, entry) if is_told else _Found(taken.offset))
         return taken.offset
 
     async def _append_entries(self) -> None:
@@ -239,8 +235,8 @@ class IdentityOwner:
                 await self._append(ClockEntry(self._world.clock_ms(), await self._sources.is_drained()))
 
     async def _take_entries(self) -> None:
-        """Entries as they are appended here, and as the group's client brings them. What lies before one, such as an
-        operator's order, and what the client passes over, as it does in a rebalance, is read here.
+        """Entries as they are appended here, and the last one that the agent knows of. What lies before one, such as an
+        operator's order, is read here.
         """
         while True:
             try:
@@ -251,13 +247,11 @@ class IdentityOwner:
                 await self._do_present_entries()
                 self._make_room()
                 continue
-            if found.offset > self.stage.barrier.next_offset:
-                await self._do_present_entries(found.offset)
-            if found.offset >= self.stage.barrier.next_offset:
-                entry = decode_entry(found.entry) if isinstance(found.entry, bytes) else found.entry
-                await self._step(found.offset, found.timestamp, entry, found.done)
-            elif found.done is not None:
-                found.done()
+            known_from = found.offset + (found.entry is None)
+            if known_from > self.stage.barrier.next_offset:
+                await self._do_present_entries(known_from)
+            if found.entry is not None and found.offset >= self.stage.barrier.next_offset:
+                await self._step(found.offset, found.timestamp, found.entry)
             self._make_room()
 
     async def _read_back(self) -> None:
@@ -281,8 +275,8 @@ class IdentityOwner:
         self._appended = {offset for offset in self._appended if offset >= self.stage.barrier.next_offset}
         self._decided.set()
 
-    async def _step(self, offset: int, timestamp: int, entry: Entry, done: Callable[[], None] | None = None) -> None:
-        """Decide an entry while the one before is under way; `done` is called when it is stored."""
+    async def _step(self, offset: int, timestamp: int, entry: Entry) -> None:
+        """Decide an entry while the one before is under way."""
         began, records, step = await self._decide(offset, timestamp, entry)
         if self._sent is not None:
             await self._sent
@@ -291,7 +285,7 @@ class IdentityOwner:
         logged_before, loop = self._logged, asyncio.get_running_loop()
         self._sent, self._logged = loop.create_future(), loop.create_future()
         told = _Told(self._sent, self._logged, logged_before, stored_before)
-        self._under_way.append(self._tasks.create_task(self._send_and_store(step, records, began, told, done)))
+        self._under_way.append(self._tasks.create_task(self._send_and_store(step, records, began, told)))
 
     async def _at_most_under_way(self, steps: int) -> None:
         while len(self._under_way) > steps:
@@ -317,7 +311,6 @@ class IdentityOwner:
         records: Sequence[RawRecord],
         began: float,
         told: _Told,
-        done: Callable[[], None] | None,
     ) -> None:
         """The outputs, then the changelog, then the store. The next step's outputs go out beside this one's changelog,
         but not before the changelog of the step before this one is acknowledged.
@@ -349,8 +342,7 @@ class IdentityOwner:
         await self._owner.commit(writes)
         self.stage.graph.committed()
         self._positions = _source_positions(step.barrier)
-        if done is not None:
-            done()
+        self._owner.stored(offset + 1)
         self._metrics.step(step, len(records), acked - began, time.perf_counter() - began)
         self._check_sources(step)
         if records:

@@ -18,6 +18,7 @@ from cdp_stream.model.time import Instant
 from cdp_stream.store.rocks import RocksStore
 from cdp_stream.stream.batches import WrittenBy, after, record_batch
 from cdp_stream.stream.consumers import closed, plain_consumer
+from cdp_stream.stream.inputs import Inputs
 from cdp_stream.stream.log import Acknowledged, BatchRecord, World
 from cdp_stream.stream.producing import Producing
 from cdp_stream.stream.settings import Settings
@@ -58,6 +59,7 @@ class KafkaLog:
         """`options`: what every client of the broker is given (`Settings.aiokafka_options`)."""
         self._options = options
         self._producing = Producing(options)
+        self.inputs = Inputs(self)
 
     def consumer(self, **more: Any) -> AIOKafkaConsumer:
         """A consumer, not started yet."""

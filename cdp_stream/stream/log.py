@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiokafka.structs import TopicPartition
 
 from cdp_stream.model.ports import Changes, Store
 from cdp_stream.model.time import Instant
 from cdp_stream.store.rocks import wipe
+
+if TYPE_CHECKING:
+    from cdp_stream.stream.inputs import Inputs
 
 BatchRecord = tuple[bytes | None, bytes | None, str | None]
 """Key, value, and what the header `src` says; None: no such header."""
@@ -132,9 +135,13 @@ class TopicShape(Protocol):
 class Log(Protocol):
     """A broker."""
 
+    @property
+    def inputs(self) -> Inputs:
+        """Reads for all owners of this process."""
+
     def consumer(self, **more: Any) -> Consumer:
         """A consumer, not started yet. `more`: aiokafka's `group_id`, `isolation_level`, `auto_offset_reset` and
-        `max_partition_fetch_bytes`; `bare`: its records need not know their topic and partition, which costs less; and
+        `max_partition_fetch_bytes` and `fetch_max_wait_ms`; `bare`: its records need not know their topic and partition, which costs less; and
         `packed`: they may come as runs (`source_buffer.Packed`), which costs least.
         """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -49,6 +50,8 @@ class Owner:
         self._claimed: BatchWriter
         self._producer_id = -1
         self.phase = "claiming"
+        self._heard: deque[tuple[int, Callable[[], None]]] = deque()
+        self._stored = 0
 
     @property
     def name(self) -> str:
@@ -90,6 +93,18 @@ class Owner:
         sent = await outputs_beyond(self._world.log, outputs, barrier.outputs, own, is_done)
         require_same_decisions(barrier.decided_by, len(sent), self.name)
         self.writer = StepWriter(self._claimed, self.names, self.changelog, sent)
+
+    def hear(self, offset: int, done: Callable[[], None]) -> None:
+        """The agent's word that the input has come so far; `done` is called when that is stored."""
+        self._heard.append((offset, done))
+        self.stored(self._stored)
+
+    def stored(self, next_offset: int) -> None:
+        """All of the input before this offset is."""
+        self._stored = next_offset
+        while self._heard and self._heard[0][0] < next_offset:
+            _, done = self._heard.popleft()
+            done()
 
     def is_ready(self) -> None:
         """Everything that stood in the log is done; from here on records are taken as they come."""

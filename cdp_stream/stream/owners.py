@@ -37,8 +37,8 @@ class PartitionOwner(Protocol):
     def phase(self) -> str:
         """What it is doing: `claiming`, `restoring`, `restoring, 40 %`, `catching up`, `ready`."""
 
-    def offer(self, offset: int, timestamp: int, value: bytes, done: Callable[[], None]) -> None:
-        """A message of the partition; `done` is called when it is stored."""
+    def hear(self, offset: int, done: Callable[[], None]) -> None:
+        """The partition has come as far as this offset; `done` is called when what stands there is stored."""
 
     async def run(self) -> None:
         """Own the partition until cancelled."""

@@ -18,18 +18,16 @@ from cdp_stream.stages.profile_work import STEP_BYTES_MAX
 from cdp_stream.stages.profiles import ProfileStage
 from cdp_stream.stages.records import PROFILE_CHANGES, SHIPMENTS
 from cdp_stream.stream.catch_up import read_to_end, require_input
+from cdp_stream.stream.inputs import Inbox
 from cdp_stream.stream.log import World
 from cdp_stream.stream.owner import Owner
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import TopicNames
 
-_SHIPMENTS_WAIT_MS = 500
 _REPORT_EVERY_S = 5.0
-_SILENT_S = 5.0
-"""After so long without a message the partition is read past the group's client."""
 _SCANNED_AT_ONCE = 200
-_QUEUE_MAX = 200
-"""Messages held for a partition, of up to some megabytes each; more wait in the log."""
+_HELD_MAX = 200
+"""Messages that are taken at once while what is present is done."""
 log = logging.getLogger("cdp_stream.profiles")
 
 
@@ -46,8 +44,6 @@ class ProfileOwner:
         self._partition = partition
         self._metrics = metrics
         self._owner = Owner(settings, names, "profiles", partition, world)
-        self._queue: asyncio.Queue[tuple[int, bytes, Callable[[], None]]] = asyncio.Queue(_QUEUE_MAX)
-        self._missed = True
         self._one_step = asyncio.Lock()
         self._changes = TopicPartition(names.of_role(PROFILE_CHANGES), partition)
         self._shipments = TopicPartition(names.of_role(SHIPMENTS), partition)
@@ -58,16 +54,9 @@ class ProfileOwner:
         """What it is doing, for the readiness page."""
         return self._owner.phase
 
-    def offer(self, offset: int, _timestamp: int, value: bytes, done: Callable[[], None]) -> None:
-        """A message from the agent; `done` is called when it is stored.
-
-        Too many to hold, or too early: they are passed over, and read from the log again when there is time for them.
-        """
-        if self._missed or self._queue.full():
-            self._missed = True
-            done()
-        else:
-            self._queue.put_nowait((offset, value, done))
+    def hear(self, offset: int, done: Callable[[], None]) -> None:
+        """The partition has come as far as this offset; `done` is called when what stands there is stored."""
+        self._owner.hear(offset, done)
 
     async def run(self) -> None:
         """Claim, do what is present, then take messages and shipments as they come. Never returns."""
@@ -79,41 +68,44 @@ class ProfileOwner:
         self._check_destinations()
         async with asyncio.TaskGroup() as group:
             # From the beginning: until a shipment is taken in, all that concerns its survivor is put aside.
-            group.create_task(self._take_shipments())
-            # Twice: what comes while the first pass reads is not kept, and is there for the second.
+            shipments = self._world.log.inputs.follow(self._shipments, self.stage.barrier.shipments_next)
+            group.create_task(self._take_shipments(shipments))
+            # Twice: much may come while a long first pass reads.
             await self._do_present()
-            self._missed = False
             await self._do_present()
+            messages = self._world.log.inputs.follow(self._changes, self.stage.barrier.next_offset)
             self._owner.is_ready()
             log.info("ready: partition %d, messages up to %d", self._partition, self.stage.barrier.next_offset - 1)
-            group.create_task(self._report())
-            group.create_task(self._take_messages())
+            group.create_task(self._report(messages))
+            group.create_task(self._take_messages(messages))
 
     async def close(self) -> None:
         """Close everything; what was not stored is decided again by the next owner."""
         self._metrics.gone(self._partition)
-        await self._owner.close()
+        try:
+            for where in (self._changes, self._shipments):
+                await self._world.log.inputs.leave(where)
+        finally:
+            await self._owner.close()
 
-    async def _do_present(self, before: int | None = None) -> None:
-        """What stands in the log beyond the state, up to its end or to an offset, wherever the group's committed one is."""
+    async def _do_present(self) -> None:
+        """What stands in the log beyond the state, up to its end, wherever the group's committed offset is."""
         consumer = self._world.log.consumer()
         await consumer.start()
         held: list[tuple[int, bytes]] = []
         size = 0
         try:
             async for _, record in read_to_end(consumer, {self._changes: self.stage.barrier.next_offset}):
-                if before is not None and record.offset >= before:
-                    break
                 held.append((record.offset, record.value))
                 size += len(record.value)
-                if len(held) >= _QUEUE_MAX or size >= STEP_BYTES_MAX:
+                if len(held) >= _HELD_MAX or size >= STEP_BYTES_MAX:
                     await self._take_steps(partial(self.stage.decide, held))
                     held, size = [], 0
             await self._take_steps(partial(self.stage.decide, held))
         finally:
             await consumer.stop()
 
-    async def _report(self) -> None:
+    async def _report(self, messages: Inbox) -> None:
         # The scan sees the state as it is now; what steps change meanwhile, they tell by themselves.
         sizes: Counter[str] = Counter()
         for number, profile in enumerate(self.stage.states.all_profiles(), start=1):
@@ -124,51 +116,16 @@ class ProfileOwner:
         while True:
             await asyncio.sleep(_REPORT_EVERY_S)
             parked = self.stage.states.parked_count()
-            self._metrics.state(self._partition, self._owner.state_bytes(), parked, self._queue.qsize())
+            self._metrics.state(self._partition, self._owner.state_bytes(), parked, len(messages))
 
-    async def _take_messages(self) -> None:
-        """Messages as the group's client brings them. What it passes over, as it does in a rebalance, is read here."""
+    async def _take_messages(self, inbox: Inbox) -> None:
+        """Messages as they come; what comes while a step is under way shares the next one."""
         while True:
-            if self._missed and self._queue.empty():
-                self._missed = False
-                await self._do_present()
-            taken = []
-            if self._queue.empty():
-                try:
-                    async with asyncio.timeout(_SILENT_S):
-                        taken.append(await self._queue.get())
-                except TimeoutError:
-                    # A clock is due much sooner, so it stands in the log and was not brought.
-                    self._missed = True
-                    continue
-            # What came while the step before was under way shares the next one.
-            while not self._queue.empty():
-                taken.append(self._queue.get_nowait())
-            messages: list[tuple[int, bytes]] = []
-            expected = self.stage.barrier.next_offset
-            for offset, value, _ in taken:
-                if offset > expected:
-                    await self._take_steps(partial(self.stage.decide, messages))
-                    messages = []
-                    await self._do_present(offset)
-                messages.append((offset, value))
-                expected = max(expected, offset + 1)
-            await self._take_steps(partial(self.stage.decide, messages))
-            for _, _, done in taken:
-                done()
+            await self._take_steps(partial(self.stage.decide, await inbox.take()))
 
-    async def _take_shipments(self) -> None:
-        consumer = self._world.log.consumer()
-        await consumer.start()
-        try:
-            consumer.assign([self._shipments])
-            consumer.seek(self._shipments, self.stage.barrier.shipments_next)
-            while True:
-                batches = await consumer.getmany(self._shipments, timeout_ms=_SHIPMENTS_WAIT_MS)
-                records = [(record.offset, record.value) for record in batches.get(self._shipments, [])]
-                await self._take_steps(partial(self.stage.decide_shipments, records))
-        finally:
-            await consumer.stop()
+    async def _take_shipments(self, inbox: Inbox) -> None:
+        while True:
+            await self._take_steps(partial(self.stage.decide_shipments, await inbox.take()))
 
     def _check_destinations(self) -> None:
         """Before anything goes to a topic that this claim does not cover, it is claimed anew with all of them."""
@@ -216,5 +173,6 @@ class ProfileOwner:
             await self._owner.send(step.outputs, barrier.outputs)
         await self._owner.store_step(step.writes, barrier, self.stage.encoded_barrier())
         self.stage.states.committed()
+        self._owner.stored(barrier.next_offset)
         self._metrics.step(self._partition, step, time.perf_counter() - began)
         self._metrics.backfill(self._partition, self.stage.barrier.progress)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiokafka.structs import TopicPartition
 
 import cdp_stream.stream.owner
 from cdp_stream.config.topology import Topology, canonical
@@ -17,6 +18,7 @@ from cdp_stream.model.change import Absorbs
 from cdp_stream.model.event import RawRecord
 from cdp_stream.pipeline import absorb_profiles
 from cdp_stream.stages import profile_merges, profile_time, profile_work, profiles
+from cdp_stream.stages.entries import decode_entry
 from cdp_stream.stages.graph import GraphDraft
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityStage
 from cdp_stream.stages.lists import Lists, ListsPassed
@@ -25,6 +27,8 @@ from cdp_stream.stages.profile_work import PartitionWork
 from cdp_stream.stages.profiles import ProfileStage
 from cdp_stream.stages.records import SHIPMENTS, OutputRecord
 from cdp_stream.stream.identity import IdentityOwner
+from cdp_stream.stream.inputs import Inbox, Inputs
+from cdp_stream.stream.log import NOT_TOLD
 from cdp_stream.stream.owner import Owner
 from cdp_stream.stream.profiles import ProfileOwner
 from cdp_stream.stream.step import StepWriter
@@ -76,14 +80,28 @@ def _all_told(topology: Topology) -> Topology:
     return Topology.from_canonical({**form, "audiences": [{**one, **told} for one in form["audiences"]]})
 
 
-def _gap_of_messages_not_read(patch: Patch) -> None:
-    read = ProfileOwner._do_present
+def _reading_begins_late(patch: Patch) -> None:
+    _read_from(patch, 1)
 
-    async def only_whole(self: ProfileOwner, before: int | None = None) -> None:
-        if before is None:
-            await read(self)
 
-    patch.setattr(ProfileOwner, "_do_present", only_whole)
+def _read_from(patch: Patch, ahead: int) -> None:
+    follow = Inputs.follow
+
+    def from_there(self: Inputs, where: TopicPartition, start: int) -> Inbox:
+        return follow(self, where, max(0, start + ahead))
+
+    patch.setattr(Inputs, "follow", from_there)
+
+
+def _own_clock_for_the_log_s(patch: Patch) -> None:
+    append = StepWriter.append
+
+    async def by_own_clock(self: StepWriter, where: TopicPartition, value: bytes) -> Any:
+        taken = await append(self, where, value)
+        clock = getattr(decode_entry(value), "clock", NOT_TOLD)
+        return replace(taken, appended_ms=clock if taken.appended_ms != NOT_TOLD else NOT_TOLD)
+
+    patch.setattr(StepWriter, "append", by_own_clock)
 
 
 def _gap_of_entries_not_read(patch: Patch) -> None:
@@ -105,9 +123,9 @@ def _let_shipments_be_late(patch: Patch) -> None:
     """No fault: an owner takes its first shipments in when it has been at work for a while, so that clocks pass before."""
     take = ProfileOwner._take_shipments
 
-    async def late(self: ProfileOwner) -> None:
+    async def late(self: ProfileOwner, inbox: Inbox) -> None:
         await asyncio.sleep(LATE_S)
-        await take(self)
+        await take(self, inbox)
 
     patch.setattr(ProfileOwner, "_take_shipments", late)
 
@@ -330,7 +348,8 @@ def _survivor_keeps_its_own(patch: Patch) -> None:
     patch.setattr(profile_merges, "absorb_profiles", shallow)
 
 
-def _redelivery_is_done_again(patch: Patch) -> None:
+def _read_again_is_done_again(patch: Patch) -> None:
+    _read_from(patch, -1)
     decide = ProfileStage.decide
 
     seen: dict[ProfileStage, Any] = {}
@@ -417,18 +436,25 @@ def _history_dropped(patch: Patch) -> None:
 
 MUTATIONS = (
     Mutation(
-        "messages' gap not read",
-        "The profile owner does not read what the group's client passed over.",
-        _gap_of_messages_not_read,
-        1,
+        "messages read too late",
+        "The profile owner begins to read one message behind where its state stands.",
+        _reading_begins_late,
+        2,
         2,
     ),
     Mutation(
         "entries' gap not read",
-        "The identity owner does not read what the group's client passed over.",
+        "The identity owner does not read what stands before an entry that it has appended, or that the agent tells of.",
         _gap_of_entries_not_read,
+        0,
         1,
-        1,
+    ),
+    Mutation(
+        "own clock for the log's",
+        "An entry that the owner takes as it appends it has the time of its own clock, not of the log.",
+        _own_clock_for_the_log_s,
+        3,
+        32,
     ),
     Mutation(
         "clocks not kept",
@@ -444,22 +470,22 @@ MUTATIONS = (
         "newest version",
         "What has waited is played under the version in force, not its own.",
         _played_under_the_newest,
-        44,
+        80,
         32,
         hurried=True,
     ),
-    Mutation("claim once", "The claim is used without its second initialisation.", _claim_once, 3, 4),
-    Mutation("claim overtaken", "Nobody looks whether another claim came in between.", _claim_without_epochs, 68, 4),
+    Mutation("claim once", "The claim is used without its second initialisation.", _claim_once, 8, 4),
+    Mutation("claim overtaken", "Nobody looks whether another claim came in between.", _claim_without_epochs, 11, 4),
     Mutation("claim without markers", "The claim leaves no marker in the outputs.", _claim_without_markers, 1, 4),
     Mutation("changelog first", "The changelog goes before the outputs are acknowledged.", _changelog_first, 0, 10),
     Mutation("store first", "The store is written before the changelog.", _store_first, 0, 11),
     Mutation("deletions left out", "The changelog lacks what a step deletes.", _no_changelog_of_deletions, 0, 11),
-    Mutation("sent again", "Outputs that the log holds are sent again.", _send_again, 0, 5),
+    Mutation("sent again", "Outputs that the log holds are sent again.", _send_again, 2, 5),
     Mutation(
         "positions run ahead",
         "Stored positions pass outputs of steps that are not stored.",
         _positions_run_ahead,
-        7,
+        17,
         5,
         hurried=True,
     ),
@@ -470,8 +496,8 @@ MUTATIONS = (
     Mutation("queue lost", "A change that must wait is dropped.", _overtake_the_queue, 1, 28),
     Mutation("queue never plays", "An arriving shipment does not wake its survivor.", _queue_never_plays, 1, 23),
     Mutation("now per step", "`now` is that of the whole step, not of the record.", _now_per_step, 1, 33),
-    Mutation("float sum", "Sums are floats.", _float_sum, 7, 31),
-    Mutation("mark not written", "The dedupe mark of a message is not written.", _mark_not_written, 1, 33),
+    Mutation("float sum", "Sums are floats.", _float_sum, 48, 31),
+    Mutation("mark not written", "The dedupe mark of a message is not written.", _mark_not_written, 0, 33),
     Mutation("mark not indexed", "A dedupe mark is in no index and never expires.", _mark_not_indexed, 0, 20),
     Mutation(
         "trimmed before commit",
@@ -490,9 +516,7 @@ MUTATIONS = (
     Mutation(
         "states not merged", "The absorbed profile's trait states are left behind.", _survivor_keeps_its_own, 1, 31
     ),
-    Mutation(
-        "redelivery done again", "A message below the stored position is done again.", _redelivery_is_done_again, 2, 5
-    ),
+    Mutation("read again, done again", "A message that is read again is done again.", _read_again_is_done_again, 2, 5),
     Mutation("shipments first", "A shipment leaves before the other outputs of its step.", _shipments_first, 1, 36),
     Mutation(
         "sync at the first word", "A sync is told when one partition has passed it.", _sync_at_the_first_word, 4, 38

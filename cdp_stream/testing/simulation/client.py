@@ -10,6 +10,7 @@ from typing import Any
 
 from aiokafka.structs import TopicPartition
 
+from cdp_stream.stream.inputs import Inputs
 from cdp_stream.stream.log import NOT_TOLD, BatchRecord, BatchWriter, Consumer
 from cdp_stream.testing.simulation.broker import Refused, SimulatedBroker, Stored
 from cdp_stream.testing.simulation.process import Killed, Process
@@ -61,14 +62,12 @@ class SimulatedLog:
         self.broker = broker
         self.network = network
         self.process = process
+        self.inputs = Inputs(self)
 
     def consumer(self, **more: Any) -> Consumer:
         """A consumer of this process."""
-        more.pop("auto_offset_reset", None)  # nothing is trimmed here that a consumer could fall behind
-        more.pop("bare", None)
-        more.pop("packed", None)
-        more.pop("max_partition_fetch_bytes", None)
-        return SimulatedConsumer(self, **more)
+        # Nothing is trimmed here that a consumer could fall behind, and a fetch costs nothing.
+        return SimulatedConsumer(self, more.get("group_id"), more.get("isolation_level", "read_uncommitted"))
 
     async def mark(self, transactional_id: str, outputs: Sequence[TopicPartition]) -> tuple[int, int]:
         """The empty transaction of a claim."""

@@ -132,7 +132,7 @@ class Life:
         def done() -> None:
             place[1] = 1
 
-        self.owner.offer(record.offset, record.timestamp, record.value, done)
+        self.owner.hear(record.offset, done)
 
     def _commit(self) -> None:
         while self._offered and self._offered[0][1]:

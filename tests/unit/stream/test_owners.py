@@ -24,7 +24,7 @@ class Fake:
         self.failures = failures
         self.deaf = deaf
 
-    def offer(self, offset: int, timestamp: int, value: bytes, done: Callable[[], None]) -> None:
+    def hear(self, offset: int, done: Callable[[], None]) -> None:
         raise AssertionError
 
     async def run(self) -> None:
