@@ -26,8 +26,8 @@ class GatheringThread(AIOKafkaConsumerThread):
 
 
 class GatheringConsumer(Consumer):
-    """Faust's own. Of what has gathered in a partition the agent is told the last: the partition's owner reads by itself, and
-    Faust takes what is missing before it for compacted (docs/adr/0021-owners-read.md).
+    """Faust's own. Of what has gathered in a partition the agent is told the last: the partition's owner reads by itself
+    (docs/adr/0021-owners-read.md). So what is acknowledged speaks for all that stands before it.
     """
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
@@ -37,3 +37,15 @@ class GatheringConsumer(Consumer):
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> RecordMap:  # noqa: ASYNC109 - as Faust's
         found = await super()._getmany(active_partitions, timeout)
         return {where: records[-1:] for where, records in found.items()}
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """What lies between two messages is waited for by nobody."""
+
+    def _new_offset(self, tp: TP) -> int | None:
+        acknowledged = self._acked[tp]
+        if not acknowledged:
+            return None
+        last = max(acknowledged)
+        acknowledged.clear()
+        self._acked_index[tp].clear()
+        return last + 1

@@ -162,6 +162,24 @@ class Space:
             assert time.monotonic() < until, self.log.read_text()[-3000:]
             time.sleep(0.2)
 
+    async def groups_behind(self) -> dict[TopicPartition, int]:
+        """How many offsets each stage's group has not committed of its input, as lag tools see it; sources too."""
+        prefix = f"{self.settings.topic_prefix}{self.compiled.topology.space}."
+        admin = AIOKafkaAdminClient(**self.settings.aiokafka_options())
+        consumer = plain_consumer(self.settings.aiokafka_options())
+        await admin.start()
+        await consumer.start()
+        try:
+            behind = {}
+            for group in ("identity", "profiles", "sources"):
+                offsets = await admin.list_consumer_group_offsets(prefix + group)
+                ends = await consumer.end_offsets(list(offsets))
+                behind |= {where: ends[where] - offset.offset for where, offset in offsets.items()}
+        finally:
+            await admin.close()
+            await consumer.stop()
+        return behind
+
     async def _sliced(self) -> int:
         names = TopicNames.of(self.compiled.topology, self.settings)
         consumer = plain_consumer(self.settings.aiokafka_options())

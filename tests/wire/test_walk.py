@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from space import Space
+from space import SOURCE_PARTITIONS, Space
 
 from cdp_stream.stream.broker import Broker
 from cdp_stream.testing.people import People
@@ -34,6 +35,9 @@ TOPOLOGY = {
 }
 
 
+CLOCKS_BETWEEN_COMMITS = 10
+
+
 @pytest.fixture
 def space(kafka: Broker, topic_prefix: str, tmp_path: Path) -> Space:
     space = Space(kafka.bootstrap, topic_prefix, tmp_path, TOPOLOGY)
@@ -46,6 +50,7 @@ def test_the_whole_walk_equals_its_recomputation_and_a_stop_is_clean(space: Spac
     worker = space.start()
     try:
         space.wait_until_done(5_000)
+        _assert_lag_tools_see_it(space)
         code, seconds = space.stop(worker)
     finally:
         worker.kill()
@@ -55,6 +60,16 @@ def test_the_whole_walk_equals_its_recomputation_and_a_stop_is_clean(space: Spac
     assert counts["audience-changes"] > 20
     assert counts["destinations/crm"] > 20
     _recompute_into_a_folder(space, digest, counts)
+
+
+def _assert_lag_tools_see_it(space: Space) -> None:
+    """The groups' offsets follow what is stored: within the two seconds between commits a clock comes twice a second."""
+    until = time.monotonic() + 15
+    # The identity log, four partitions of profile changes, the source's.
+    inputs = 1 + 4 + SOURCE_PARTITIONS
+    while len(behind := asyncio.run(space.groups_behind())) < inputs or max(behind.values()) > CLOCKS_BETWEEN_COMMITS:
+        assert time.monotonic() < until, behind
+        time.sleep(0.5)
 
 
 def _recompute_into_a_folder(space: Space, digest: str, counts: dict[str, int]) -> None:

@@ -38,3 +38,12 @@ def test_the_last_of_each_partition_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(Consumer, "_getmany", fetched)
     told = asyncio.run(GatheringConsumer._getmany(GatheringConsumer.__new__(GatheringConsumer), None, 1.0))
     assert told == {TP("t", 0): [3], TP("t", 1): [7]}
+
+
+def test_what_is_acknowledged_speaks_for_all_before_it() -> None:
+    consumer = GatheringConsumer.__new__(GatheringConsumer)
+    where = TP("t", 0)
+    consumer._acked, consumer._acked_index = {where: [9, 3]}, {where: {3, 9}}  # type: ignore[assignment]
+    assert consumer._new_offset(where) == 10
+    assert consumer._new_offset(where) is None
+    assert not consumer._acked_index[where]
