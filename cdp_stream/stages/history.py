@@ -8,7 +8,7 @@ history is really cut, and that of a merged profile is the one that it would hav
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -87,40 +87,72 @@ def message_ids(entries: Entries) -> list[str]:
 
 def retained(entries: Entries, retention: Retention, now: Instant) -> list[PastEvent]:
     """The events that are retained at this instant, oldest first."""
-    events = (_decode(raw) for _, raw in entries[_first_retained(entries, retention, now) :])
+    size = sum(len(raw) for _, raw in entries)
+    events = (_decode(raw) for _, raw in entries[_first_retained(entries, 0, size, retention, now) :])
     return [event for event in events if event.name is not None]
 
 
-def cut(
-    entries: Sequence[tuple[Place, bytes]], retention: Retention, now: Instant
-) -> tuple[list[tuple[Place, bytes]], int]:
-    """What is to be kept of a history, and how many events go though they are not too old. What stays as it is, is the same
-    tuple.
+def cut(entries: Entries, retention: Retention, now: Instant) -> tuple[Entries, int]:
+    """What is to be kept of a history, and how many events go though they are not too old."""
+    done = cut_further(entries, 0, sum(len(raw) for _, raw in entries), retention, now)
+    return done.entries, done.let_go
+
+
+class Cut(NamedTuple, Generic[Place]):
+    """What a cut leaves of a history."""
+
+    entries: list[tuple[Place, bytes]]
+    changed: list[tuple[Place, bytes]]
+    """Those of them that hold less than before."""
+    gone: int
+    """How many of the first are no more."""
+    settled: int
+    """So many of the first that are left hold no event that could be retained: no cut to come changes them."""
+    size: int
+    """Bytes of all entries."""
+    let_go: int
+    """How many events go though they are not too old."""
+
+
+def cut_further(
+    entries: list[tuple[Place, bytes]], settled: int, size: int, retention: Retention, now: Instant
+) -> Cut[Place]:
+    """Cut a history of which something is known: looks at what came since the last cut, not at all of a long one.
+
+    `settled` and `size`: as the last cut said, with the bytes of what came since.
     """
-    entries = entries[-max(HISTORY_MAX, retention.events) :]
-    start = _first_retained(entries, retention, now)
-    kept: list[tuple[Place, bytes]] = []
+    gone = max(0, len(entries) - max(HISTORY_MAX, retention.events))
+    if gone:
+        size -= sum(len(raw) for _, raw in entries[:gone])
+        entries, settled = entries[gone:], max(0, settled - gone)
+    start = max(settled, _first_retained(entries, settled, size, retention, now))
     let_go = 0
-    for entry in entries[:start]:
-        place, raw = entry
+    changed: list[tuple[Place, bytes]] = []
+    for number in range(settled, start):
+        place, raw = entries[number]
         if raw[0] != _ARRAY_OF_ONE:
             event = _decode(raw)
             if event.name is not None:
+                if not changed:
+                    entries = list(entries)
                 let_go += event.now > now - retention.duration
-                entry = (place, _encode(_Named(event.message_id)))  # noqa: PLW2901 - what is kept of it
-        kept.append(entry)
-    kept += entries[start:]
-    return kept, let_go
+                entries[number] = (place, _encode(_Named(event.message_id)))
+                changed.append(entries[number])
+                size += len(entries[number][1]) - len(raw)
+    return Cut(entries, changed, gone, start, size, let_go)
 
 
-def _first_retained(entries: Sequence[tuple[Place, bytes]], retention: Retention, now: Instant) -> int:
+def _first_retained(
+    entries: Sequence[tuple[Place, bytes]], settled: int, size: int, retention: Retention, now: Instant
+) -> int:
     """Where the retained end of a history begins."""
-    start, size = len(entries), 0
-    for _, raw in reversed(entries[max(0, start - retention.events) :]):
-        size += len(raw)
-        if size > RETAINED_BYTES_MAX:
-            break
-        start -= 1
+    start = max(settled, len(entries) - retention.events)
+    if size > RETAINED_BYTES_MAX:
+        room, end = RETAINED_BYTES_MAX, len(entries)
+        while end > start and room >= len(entries[end - 1][1]):
+            end -= 1
+            room -= len(entries[end][1])
+        start = end
     # Entries stand in the order in which they came, so those that are too old stand first.
     after = now - retention.duration
     for _, raw in entries[start:]:

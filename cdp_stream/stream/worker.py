@@ -24,7 +24,7 @@ from cdp_stream.stream.ending import Ending
 from cdp_stream.stream.identity import IdentityOwner
 from cdp_stream.stream.in_force import InForce, read_in_force, space_names
 from cdp_stream.stream.kafka_log import KafkaLog, kafka_world
-from cdp_stream.stream.memory import give_back, share_arenas
+from cdp_stream.stream.memory import GiveBack, share_arenas
 from cdp_stream.stream.owner import state_folder
 from cdp_stream.stream.owners import Owners
 from cdp_stream.stream.pages import Pages, Pulse, serve
@@ -152,6 +152,7 @@ async def _topics(settings: Settings, topology: CompiledTopology) -> tuple[InFor
 
 
 async def _freeze() -> None:
+    give_back = GiveBack()
     while True:
         await asyncio.sleep(_FREEZE_EVERY_S)
         gc.collect(0)

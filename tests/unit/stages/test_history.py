@@ -12,7 +12,7 @@ from cdp_stream.model.change import ProfileEvent
 from cdp_stream.model.ids import ProfileId, share_before
 from cdp_stream.pipeline import Retention
 from cdp_stream.stages import history
-from cdp_stream.stages.history import Entries, cut, history_entry, merged, message_ids, retained
+from cdp_stream.stages.history import Cut, Entries, cut, cut_further, history_entry, merged, message_ids, retained
 from cdp_stream.stages.profile_shapes import ProfileBarrier
 
 retentions = st.builds(Retention, st.sampled_from([0, 1, 3, 10, 2_000]), st.sampled_from([1, 5, 100]))
@@ -54,6 +54,34 @@ def test_what_is_retained_does_not_depend_on_cuts_or_mergers(
     now += later
     assert retained(whole, retention, now) == retained(united, retention, now)
     assert message_ids(whole) == message_ids(united)
+
+
+@given(retentions, retentions, arrivals, st.lists(st.integers(0, 24), max_size=8))
+def test_a_cut_that_goes_on_from_the_last_is_one_of_the_whole(
+    first: Retention, then: Retention, given_arrivals: list[Any], cuts: list[int]
+) -> None:
+    done: Cut[int] = Cut([], [], 0, 0, 0, 0)
+    whole: Entries = []
+    now, size = 0, 0
+    for place, (pause, name, length, owner) in enumerate(given_arrivals):
+        now += pause
+        # Another version of the topology comes into force, and may retain more.
+        retention = then if owner else first
+        entry = (place, history_entry(event(now, name, length, f"m{place}"), retention))
+        whole.append(entry)
+        done.entries.append(entry)
+        size += len(entry[1])
+        if place in cuts:
+            before = list(done.entries)
+            done = cut_further(done.entries, done.settled, size, retention, now)
+            whole, let_go = cut(whole, retention, now)
+            assert (done.entries, done.let_go) == (whole, let_go)
+            assert done.gone == len(before) - len(whole)
+            assert done.changed == [
+                new for new, old in zip(done.entries, before[done.gone :], strict=True) if new != old
+            ]
+            size = done.size
+            assert size == sum(len(raw) for _, raw in whole)
 
 
 @given(retentions, arrivals)
