@@ -1,7 +1,7 @@
 """How long does a resolution take at offered rates: within the worker, and from being produced to being stored?
 
 One worker of stage identity; generator, broker and worker share the machine, and the generator gets what the others
-leave of it. After a warm-up the histograms of the
+leave of it; it sends what it has every 5 ms, as a producer of Kafka's own does unless it is told otherwise. After a warm-up the histograms of the
 worker's metrics page are read twice: `resolve` is a step's time from being taken from the log to being stored, `end to
 end` that from the Kafka timestamps of a step's first and last record to their stored resolution.
 """
@@ -21,7 +21,7 @@ from typing import Any
 
 from about import about, spread
 from broker import find_broker
-from offering import offering_aside
+from offering import LINGER_S, offering_aside
 from outcome import stored_graph
 from running import Page, decided, page, percentile, worker
 from workload import PARTITIONS, drop, produce, typical
@@ -39,7 +39,7 @@ def milliseconds(before: Page, after: Page, histogram: str) -> dict[str, float |
 
 def measure(bootstrap: str, topic: str, lines: list[list[bytes]], rate: int, seconds: float) -> dict[str, Any]:
     """One offered rate at a worker that has just started; returns when all that was sent is decided."""
-    with offering_aside(bootstrap, topic, lines, rate) as begin:
+    with offering_aside(bootstrap, topic, lines, rate, LINGER_S) as begin:
         ended = begin(WARM_UP_S + seconds)
         time.sleep(WARM_UP_S)
         before, began = page(), time.perf_counter()

@@ -14,7 +14,10 @@ from workload import PARTITIONS, drop, make_topic
 from cdp_stream.stream import broker
 from cdp_stream.stream.broker import Broker
 
-_JAVA_OPTIONS: Final = {"KAFKA_HEAP_OPTS": "-Xmx1g", "KAFKA_JVM_PERFORMANCE_OPTS": "-XX:+UseSerialGC"}
+_JAVA_OPTIONS: Final = {"KAFKA_HEAP_OPTS": "-Xms1g -Xmx1g -Xmn640m", "KAFKA_JVM_PERFORMANCE_OPTS": "-XX:+UseSerialGC"}
+"""With room for the young: in the heap that the machine begins with by itself the broker stood still for 8 to 13 ms every 1.4 s
+at 11,000 events a second, a hundredth of the time, which is what a P99 shows; now 17 ms every 7.5 s.
+"""
 _WARM_UP_ROUNDS: Final = 8_000
 _LINE: Final = bytes(300)
 

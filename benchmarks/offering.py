@@ -20,6 +20,8 @@ from cdp_stream.stream.topics import MESSAGE_BYTES_MAX
 
 _NOBODY = WrittenBy(-1, -1, -1)
 """As a producer writes that is not idempotent."""
+LINGER_S = 0.005
+"""As long as a Java producer waits for more records before it sends what it has, since Apache Kafka 4.0."""
 _EVERY_S = 0.01
 _BATCH_RECORDS = 1_000
 _ANSWERED_WITHIN_S = 5.0
@@ -34,9 +36,11 @@ async def offer(
     rate: int,
     seconds: float,
     *,
+    every_s: float = _EVERY_S,
     sent: Callable[[bytes], None] | None = None,
 ) -> float:
-    """Send `rate * seconds` records, each with the time at which it is sent; `sent` hears of every one.
+    """Send `rate * seconds` records, each with the time at which it is sent; `sent` hears of every one. `every_s`: how long
+    records are gathered before a batch goes to each partition.
 
     Returns the rate held. What falls behind the plan is made up for at once, as far as the machine lets it. Batches are made and
     sent as a worker does it, which leaves it and the broker more of the machine than a client's producer would.
@@ -64,8 +68,8 @@ async def offer(
                             sent(line)
             count += due
             under_way = [answer for answer in under_way if not answer.done()]
-            # Not `_EVERY_S` after a turn, which takes time itself: the bursts would be larger than they need be.
-            await asyncio.sleep(_EVERY_S - (time.perf_counter() - began) % _EVERY_S)
+            # Not `every_s` after a turn, which takes time itself: the bursts would be larger than they need be.
+            await asyncio.sleep(every_s - (time.perf_counter() - began) % every_s)
         await asyncio.gather(*under_way)
         return count * len(sources) / (time.perf_counter() - began)
     finally:
@@ -74,7 +78,7 @@ async def offer(
 
 @contextmanager
 def offering_aside(
-    bootstrap: str, topic: str, lines: Sequence[Iterable[bytes]], rate: int
+    bootstrap: str, topic: str, lines: Sequence[Iterable[bytes]], rate: int, every_s: float = _EVERY_S
 ) -> Iterator[Callable[[float], Callable[[], float]]]:
     """A process that offers these lines and takes only what others leave of the machine.
 
@@ -91,7 +95,7 @@ def offering_aside(
         held = [list(each) if isinstance(each, Sequence) else each for each in lines]
         its.send("ready")
         while seconds := its.recv():
-            its.send(asyncio.run(offer(bootstrap, topic, held, rate, seconds)))
+            its.send(asyncio.run(offer(bootstrap, topic, held, rate, seconds, every_s=every_s)))
 
     def begin(seconds: float) -> Callable[[], float]:
         ours.send(seconds)
