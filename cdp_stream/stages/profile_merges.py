@@ -23,7 +23,7 @@ def ship(work: PartitionWork, parked: Parked, change: Absorbed) -> None:
     place = f"{parked.offset}/{change.index}"
     sent = work.emit(place, leave_profile(profile, change.into, cause))
     retention = work.topology(parked.topology_version).retention
-    history, let_go = cut(work.states.history(change.profile_id), retention, change.now)
+    history, let_go = cut(work.states.histories.of(change.profile_id), retention, change.now)
     work.let_go(let_go)
     cargo = encode_shipment(Cargo(profile, history))
     pieces = [cargo[start : start + PIECE_BYTES_MAX] for start in range(0, len(cargo), PIECE_BYTES_MAX)]
@@ -47,8 +47,8 @@ def absorb(work: PartitionWork, parked: Parked, change: Absorbs) -> bool:
     topology = work.topology(parked.topology_version)
     update = absorb_profiles(survivor, states, topology, cause)
     work.states.put(update.profile)
-    history = merged([work.states.history(change.profile_id), *(cargo.history for cargo in cargoes)])
-    work.let_go(work.states.put_history(change.profile_id, history, topology.retention, change.now))
+    history = merged([work.states.histories.of(change.profile_id), *(cargo.history for cargo in cargoes)])
+    work.let_go(work.states.histories.replace(change.profile_id, history, topology.retention, change.now))
     work.emit(f"{parked.offset}/{change.index}", update)
     work.tally["merged",] += len(cargoes)
     return True

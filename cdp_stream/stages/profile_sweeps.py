@@ -67,10 +67,10 @@ def reconsider_one(work: PartitionWork, profile_id: ProfileId, parked: Parked, c
     past: list[PastEvent] = []
     if before.retention != after.retention:
         # What has not been cut yet is not to come to light under limits that are wider.
-        work.let_go(work.states.cut_history(profile_id, before.retention, change.now))
+        work.let_go(work.states.histories.cut(profile_id, before.retention, change.now))
     if past_matters(before, after) and profile.collection == USERS:
         # What was kept is what the version before said.
-        past = retained(work.states.history(profile_id), before.retention, change.now)
+        past = retained(work.states.histories.of(profile_id), before.retention, change.now)
     cause = cause_of("topology", parked, change.now, change.version)
     update = reconsider(profile, before, after, cause, past)
     work.states.put(update.profile)

@@ -117,7 +117,12 @@ class PartitionWork:
         self.states.bytes_pending += pending
 
     def _pending(self) -> int:
-        return self._sent_bytes + self.states.bytes_pending + self.lists.bytes_pending
+        return (
+            self._sent_bytes
+            + self.states.bytes_pending
+            + self.states.histories.bytes_pending
+            + self.lists.bytes_pending
+        )
 
     def is_full(self) -> bool:
         """Has the step as much as it may hold?"""

@@ -199,7 +199,7 @@ class ProfileStage:
             if run.cut is not None:
                 profile_id, now = run.cut
                 retention = work.topology(message.topology_version).retention
-                work.let_go(self.states.cut_history(ProfileId(profile_id), retention, now))
+                work.let_go(self.states.histories.cut(ProfileId(profile_id), retention, now))
             elif run.stopped != "left":
                 return None
             else:
@@ -305,5 +305,5 @@ class ProfileStage:
         update = update_profile(self.states.get(event.profile_id), event, topology, cause)
         self.states.put(update.profile)
         place = seq_number(parked.step, event.record)
-        self.work.let_go(self.states.add_history(event.profile_id, place, event, topology.retention))
+        self.work.let_go(self.states.histories.add(event.profile_id, place, event, topology.retention))
         self.work.emit(f"{parked.offset}/{event.index}", update)

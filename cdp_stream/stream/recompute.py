@@ -96,6 +96,6 @@ async def running_profiles(settings: Settings, names: TopicNames) -> list[dict[s
     for graph in space.all_profiles():
         draft = states[partition_of(graph.id, names.partitions)]
         views.append(
-            profile_view(graph, draft.get(graph.id), message_ids(draft.history(graph.id)), space.links(graph.id))
+            profile_view(graph, draft.get(graph.id), message_ids(draft.histories.of(graph.id)), space.links(graph.id))
         )
     return views

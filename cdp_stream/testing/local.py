@@ -167,7 +167,7 @@ class LocalSpace:
         """The public form of a profile."""
         states = self.profiles[partition_of(graph.id, self.partitions)].states
         links = self.identity.graph.links(graph.id)
-        return profile_view(graph, states.get(graph.id), message_ids(states.history(graph.id)), links)
+        return profile_view(graph, states.get(graph.id), message_ids(states.histories.of(graph.id)), links)
 
     def close(self) -> None:
         """Close every store."""

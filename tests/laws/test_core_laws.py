@@ -136,7 +136,7 @@ class Twins(LocalSpace):
             one, other = (stages[partition].states.get(profile_id) for stages in (self.profiles, self.plain))
             assert encode(one) == encode(other)
             if self.draw.random() < 0.5:
-                self.profiles[partition].states.history(profile_id)
+                self.profiles[partition].states.histories.of(profile_id)
 
     def histories(self) -> list[Any]:
         """Every profile's history as it is after a cut, with the core and without."""
@@ -147,7 +147,7 @@ class Twins(LocalSpace):
                 version = stage.barrier.topology_version
                 retention = stage.work.topology(version).retention if version else Retention(0, 0)
                 for profile_id, _ in profile_views(stage):
-                    found[-1][profile_id] = cut(stage.states.history(profile_id), retention, stage.barrier.now)[0]
+                    found[-1][profile_id] = cut(stage.states.histories.of(profile_id), retention, stage.barrier.now)[0]
         return found
 
 

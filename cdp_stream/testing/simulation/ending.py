@@ -238,7 +238,7 @@ def _views(identity: Store, partitions: list[Store]) -> list[dict[str, Any]]:
     for graph in space.all_profiles():
         draft = drafts[partition_of(graph.id, len(partitions))]
         views.append(
-            profile_view(graph, draft.get(graph.id), message_ids(draft.history(graph.id)), space.links(graph.id))
+            profile_view(graph, draft.get(graph.id), message_ids(draft.histories.of(graph.id)), space.links(graph.id))
         )
     return views
 

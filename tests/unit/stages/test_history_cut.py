@@ -11,7 +11,7 @@ import pytest
 from cdp_stream.model.change import ProfileEvent
 from cdp_stream.model.ids import ProfileId
 from cdp_stream.pipeline import Retention
-from cdp_stream.stages import profile_states
+from cdp_stream.stages import profile_histories
 from cdp_stream.stages.history import HISTORY_MAX, history_max, is_cut_at, merged
 from cdp_stream.stages.profile_states import ProfileDraft
 from cdp_stream.store.memory import MemoryStore
@@ -49,7 +49,7 @@ def event_of(profile_id: ProfileId, step: int, text: str = "") -> ProfileEvent:
 
 
 def add(draft: ProfileDraft, step: int) -> None:
-    draft.add_history(NOBODY, step << 24, event_of(NOBODY, step), NO_EVENTS)
+    draft.histories.add(NOBODY, step << 24, event_of(NOBODY, step), NO_EVENTS)
 
 
 def history(store: MemoryStore) -> list[int]:
@@ -79,7 +79,7 @@ def test_it_stays_within_its_limit_also_where_the_profile_is_read_anew_each_time
 
 def test_what_was_cut_is_not_passed_over_again(monkeypatch: pytest.MonkeyPatch) -> None:
     # As of a profile beyond those that are remembered.
-    monkeypatch.setattr(profile_states, "_LEFT_MAX", 0)
+    monkeypatch.setattr(profile_histories, "_LEFT_MAX", 0)
     store = WatchedStore()
     draft = ProfileDraft(store)
     for step in range(6_000):
@@ -93,7 +93,7 @@ def test_what_was_cut_is_not_passed_over_again(monkeypatch: pytest.MonkeyPatch) 
     begins = [int.from_bytes(start[-8:], "big") >> 24 for start in store.starts if len(start) > 32]
     assert begins == sorted(begins), "it never goes back"
     assert begins[-1] > 3_000
-    assert [seq >> 24 for seq, _ in draft.history(NOBODY)] == kept
+    assert [seq >> 24 for seq, _ in draft.histories.of(NOBODY)] == kept
 
 
 def test_what_is_remembered_of_cuts_changes_no_history() -> None:
@@ -111,23 +111,25 @@ def test_what_is_remembered_of_cuts_changes_no_history() -> None:
         for draft in drafts:
             if what < 0.01:
                 for one in (chosen, other):
-                    draft.cut_history(one, retention, step)
-                entries = merged([draft.history(chosen), draft.history(other)])
-                draft.put_history(chosen, entries, retention, step)
+                    draft.histories.cut(one, retention, step)
+                entries = merged([draft.histories.of(chosen), draft.histories.of(other)])
+                draft.histories.replace(chosen, entries, retention, step)
                 draft.redirect(other, chosen)
             elif what < 0.015:
-                draft.cut_history(chosen, retention, step)
+                draft.histories.cut(chosen, retention, step)
             else:
                 event = event_of(chosen, step, "x" * size)
                 for record in range(3):
-                    draft.add_history(chosen, step << 24 | record, event, retention)
+                    draft.histories.add(chosen, step << 24 | record, event, retention)
         for draft, store in zip(drafts, stores, strict=True):
             store.commit(draft.take_writes())
             draft.committed()
         if what < 0.01:
-            assert [draft.history(other) for draft in drafts] == [[], []]
+            assert [draft.histories.of(other) for draft in drafts] == [[], []]
     assert list(stores[0].scan(b"h")) == list(stores[1].scan(b"h"))
-    assert [kept.history(person) for person in people] == [ProfileDraft(stores[0]).history(person) for person in people]
+    assert [kept.histories.of(person) for person in people] == [
+        ProfileDraft(stores[0]).histories.of(person) for person in people
+    ]
 
 
 def test_a_history_that_was_cut_is_not_read_again() -> None:
@@ -136,10 +138,10 @@ def test_a_history_that_was_cut_is_not_read_again() -> None:
     for step in range(3_000):
         add(draft, step)
     store.commit(draft.take_writes())
-    draft.cut_history(NOBODY, NO_EVENTS, 3_000)
+    draft.histories.cut(NOBODY, NO_EVENTS, 3_000)
     read = len(store.starts)
     for step in range(3_000, 3_100):
         add(draft, step)
         store.commit(draft.take_writes())
-    assert [seq >> 24 for seq, _ in draft.history(NOBODY)] == history(store)
+    assert [seq >> 24 for seq, _ in draft.histories.of(NOBODY)] == history(store)
     assert read == len(store.starts)
