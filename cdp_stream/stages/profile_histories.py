@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from cdp_stream.model.change import ProfileEvent
@@ -96,34 +95,35 @@ class Histories:
         self._was_cut(profile_id, _NOTHING_LEFT)
 
     def take_writes(self) -> dict[bytes, bytes | None]:
-        """The step's changes, but for what the core has added."""
+        """The step's changes, but for what the core has added to other histories than those that are remembered."""
+        for profile_id in list(self._left):
+            self._follow(profile_id)
         writes = {key: value for mine in self._writes.values() for key, value in mine.items()}
         self._writes = {}
         self.bytes_pending = 0
         return writes
 
-    def follow(self, writes: Mapping[bytes, bytes | None]) -> None:
-        """Remember what the step has added, the core's additions too, to histories that were cut."""
-        if not self._left:
-            return
-        added: dict[bytes, Pairs] = {}
-        for key, value in writes.items():
-            if key[:1] == HISTORY and value is not None:
-                added.setdefault(key[1:-_PLACE_BYTES], []).append((key, value))
-        for profile_id in [profile_id for profile_id in self._left if profile_id.encode() in added]:
-            left = self._left[profile_id]
-            last = left.entries[-1][0]
-            pairs = sorted(pair for pair in added[profile_id.encode()] if pair[0] > last)
-            left.entries.extend(pairs)
-            size = left.size + sum(len(raw) for _, raw in pairs)
-            if size <= _LEFT_BYTES_MAX:
-                self._left[profile_id] = left._replace(size=size)
-            else:
-                del self._left[profile_id]
+    def _follow(self, profile_id: ProfileId) -> None:
+        """Remember what the step adds to a history that was cut."""
+        self._take_added(profile_id)
+        left = self._left[profile_id]
+        last = left.entries[-1][0]
+        mine = self._writes.get(profile_id, {})
+        pairs = sorted((key, value) for key, value in mine.items() if value is not None and key > last)
+        left.entries.extend(pairs)
+        size = left.size + sum(len(raw) for _, raw in pairs)
+        if size <= _LEFT_BYTES_MAX:
+            self._left[profile_id] = left._replace(size=size)
+        else:
+            del self._left[profile_id]
 
-    def _pairs(self, profile_id: ProfileId) -> Pairs:
+    def _take_added(self, profile_id: ProfileId) -> None:
+        """Take over what the core has added."""
         if self._core is not None and (added := self._core.take_history(profile_id)):
             self._writes.setdefault(profile_id, {}).update(added)
+
+    def _pairs(self, profile_id: ProfileId) -> Pairs:
+        self._take_added(profile_id)
         left = self._left.get(profile_id, _NOTHING_LEFT).entries
         newer: dict[bytes, bytes | None] = {}
         if not left:

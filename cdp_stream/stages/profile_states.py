@@ -258,7 +258,6 @@ class ProfileDraft:
             earliest = self._core.take_writes(writes)
             if earliest is not None:
                 self._due.may_begin(earliest)
-        self.histories.follow(writes)
         self._touched, self._writes = set(), {}
         self.bytes_pending = 0
         return writes

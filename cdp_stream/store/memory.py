@@ -47,13 +47,12 @@ class MemoryStore:
         pairs, families, groups = self._pairs, self._families, self._groups
         # Keys of which no scan has asked yet cost nothing but their place.
         if families or groups:
-            for key in changes:
-                if key not in pairs:
-                    first = key[:1]
-                    if first in families:
-                        families[first].add(key)
-                    if first in groups:
-                        groups[first].setdefault(key[:_LONG], _Keys()).add(key)
+            for key in changes.keys() - pairs.keys():
+                first = key[:1]
+                if first in families:
+                    families[first].add(key)
+                if first in groups:
+                    groups[first].setdefault(key[:_LONG], _Keys()).add(key)
         gone = [key for key, value in changes.items() if value is None]
         if gone:
             kept = {key: value for key, value in changes.items() if value is not None}
