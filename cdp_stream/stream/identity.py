@@ -121,6 +121,7 @@ class IdentityOwner:
         store = await self._owner.claim_and_restore()
         self.stage = IdentityStage(store, self._names.partitions, topic_prefix=self._names.prefix)
         await self._owner.catch_up(self.stage.barrier, self.stage.is_done)
+        self._owner.stored(self.stage.barrier.next_offset)
         await recognise(self._world.log, self._log, self.stage.barrier)
         self._sources = await self._open_sources()
         async with asyncio.TaskGroup() as self._tasks:

@@ -23,6 +23,7 @@ _HELD_BYTES_MAX: Final = 8 * 1024 * 1024
 """What an inbox holds before no more is read for it; the answers under way come on top."""
 _WAIT_MS: Final = 100
 _FULL_WAIT_MS: Final = 5
+_ENDS_WITHIN_S: Final = 1.0
 """How long to wait for records while an inbox is full: room may be made at any time."""
 
 
@@ -103,7 +104,7 @@ class _TopicReader:
     def follow(self, where: TopicPartition, start: int) -> Inbox:
         inbox = self._inboxes[where] = Inbox(start)
         self._changed = True
-        if self._reading is None:
+        if self._reading is None or self._reading.done():
             self._reading = asyncio.get_running_loop().create_task(self._read())
         return inbox
 
@@ -114,7 +115,8 @@ class _TopicReader:
         if not self._inboxes and self._reading is not None:
             reading, self._reading = self._reading, None
             reading.cancel()
-            await asyncio.wait({reading})
+            # Nothing depends on its end, which takes long where a broker is away.
+            await asyncio.wait({reading}, timeout=_ENDS_WITHIN_S)
 
     async def _read(self) -> None:
         """Read until cancelled. What ends it otherwise is told to whoever waits, and the next to come begins anew."""
@@ -122,15 +124,16 @@ class _TopicReader:
             consumer = self._log.consumer(bare=True, fetch_max_wait_ms=_WAIT_MS)
             try:
                 await consumer.start()
-                while True:
+                while self._reading is asyncio.current_task():
                     await self._read_some(consumer)
             finally:
                 await consumer.stop()
-        except asyncio.CancelledError:
-            raise
         except BaseException as error:  # noqa: BLE001 - the owners raise it
             if self._reading is not asyncio.current_task():
                 return  # nobody reads with it any more
+            if isinstance(error, asyncio.CancelledError):
+                # Not ours, which comes when nobody reads any more: a client has let one out.
+                error = ConnectionError("the reading was cancelled by the client")
             inboxes, self._inboxes, self._reading = self._inboxes, {}, None
             for inbox in inboxes.values():
                 inbox.fail(error)
@@ -148,6 +151,6 @@ class _TopicReader:
         is_any_full = len(open_ones) < len(self._inboxes)
         found = await consumer.getmany(*open_ones, timeout_ms=_FULL_WAIT_MS if is_any_full else _WAIT_MS)
         # Whoever came meanwhile reads from another place; then all are read again from where they stand.
-        if not self._changed:
+        if not self._changed and self._reading is asyncio.current_task():
             for where, records in found.items():
                 self._inboxes[where].put(records)

@@ -27,6 +27,7 @@ from cdp_stream.stream.step import Positions, StepWriter
 from cdp_stream.stream.topics import DELETE_RETENTION_MS, TopicNames
 
 Barrier = IdentityBarrier | ProfileBarrier
+_HEARD_MAX = 16
 log = logging.getLogger("cdp_stream.owner")
 
 
@@ -96,6 +97,9 @@ class Owner:
 
     def hear(self, offset: int, done: Callable[[], None]) -> None:
         """The agent's word that the input has come so far; `done` is called when that is stored."""
+        # Each holds its message; and the last that is acknowledged speaks for all before it.
+        if len(self._heard) == _HEARD_MAX:
+            self._heard.pop()
         self._heard.append((offset, done))
         self.stored(self._stored)
 

@@ -63,6 +63,7 @@ class ProfileOwner:
         store = await self._owner.claim_and_restore()
         self.stage = ProfileStage(store, self._partition, self._names.partitions)
         await self._owner.catch_up(self.stage.barrier, self.stage.outputs_done())
+        self._owner.stored(self.stage.barrier.next_offset)
         await require_input(self._world.log, self._changes, self.stage.barrier.next_offset)
         await require_input(self._world.log, self._shipments, self.stage.barrier.shipments_next)
         self._check_destinations()
@@ -83,10 +84,10 @@ class ProfileOwner:
         """Close everything; what was not stored is decided again by the next owner."""
         self._metrics.gone(self._partition)
         try:
+            await self._owner.close()
+        finally:
             for where in (self._changes, self._shipments):
                 await self._world.log.inputs.leave(where)
-        finally:
-            await self._owner.close()
 
     async def _do_present(self) -> None:
         """What stands in the log beyond the state, up to its end, wherever the group's committed offset is."""

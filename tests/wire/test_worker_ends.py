@@ -45,7 +45,7 @@ AIOKafkaConsumerThread._fetch_records = fails
 from cdp_stream.stream.identity import IdentityOwner
 def fails(self, *_):
     raise ValueError("on purpose")
-IdentityOwner.offer = fails
+IdentityOwner.hear = fails
 """,
     "an owner while it closes": """
 from cdp_stream.errors import Fenced
