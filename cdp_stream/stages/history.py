@@ -80,6 +80,11 @@ def stored_entry(raw: bytes) -> bytes:
     return raw if raw[:1] and raw[0] & 0xF0 == _SHORT_ARRAY else _encode(_Named(raw.decode()))
 
 
+def bytes_of(entries: Sequence[tuple[Place, bytes]]) -> int:
+    """How large these entries are together."""
+    return sum(len(raw) for _, raw in entries)
+
+
 def message_ids(entries: Entries) -> list[str]:
     """The names of the latest events."""
     return [_decode_named(raw).message_id for _, raw in entries[-HISTORY_MAX:]]
@@ -87,14 +92,14 @@ def message_ids(entries: Entries) -> list[str]:
 
 def retained(entries: Entries, retention: Retention, now: Instant) -> list[PastEvent]:
     """The events that are retained at this instant, oldest first."""
-    size = sum(len(raw) for _, raw in entries)
-    events = (_decode(raw) for _, raw in entries[_first_retained(entries, 0, size, retention, now) :])
+    start = _first_retained(entries, 0, bytes_of(entries), retention, now)
+    events = (_decode(raw) for _, raw in entries[start:])
     return [event for event in events if event.name is not None]
 
 
 def cut(entries: Entries, retention: Retention, now: Instant) -> tuple[Entries, int]:
     """What is to be kept of a history, and how many events go though they are not too old."""
-    done = cut_further(entries, 0, sum(len(raw) for _, raw in entries), retention, now)
+    done = cut_further(entries, 0, bytes_of(entries), retention, now)
     return done.entries, done.let_go
 
 
@@ -123,9 +128,9 @@ def cut_further(
     """
     gone = max(0, len(entries) - max(HISTORY_MAX, retention.events))
     if gone:
-        size -= sum(len(raw) for _, raw in entries[:gone])
+        size -= bytes_of(entries[:gone])
         entries, settled = entries[gone:], max(0, settled - gone)
-    start = max(settled, _first_retained(entries, settled, size, retention, now))
+    start = _first_retained(entries, settled, size, retention, now)
     let_go = 0
     changed: list[tuple[Place, bytes]] = []
     for number in range(settled, start):

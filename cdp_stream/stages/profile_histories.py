@@ -9,7 +9,7 @@ from cdp_stream.model.ids import ProfileId
 from cdp_stream.model.ports import Store
 from cdp_stream.model.time import Instant
 from cdp_stream.pipeline import Retention
-from cdp_stream.stages.history import Cut, Entries, cut_further, history_entry, is_cut_at, stored_entry
+from cdp_stream.stages.history import Cut, Entries, bytes_of, cut_further, history_entry, is_cut_at, stored_entry
 
 if TYPE_CHECKING:
     from cdp_stream.stages._native import ProfileCore
@@ -58,21 +58,20 @@ class Histories:
         """Let go what is beyond the limits. Returns how many events go though they are not too old."""
         before = self._pairs(profile_id)
         left = self._left.get(profile_id, _NOTHING_LEFT)
-        size = left.size + sum(len(raw) for _, raw in before[len(left.entries) :])
+        size = left.size + bytes_of(before[len(left.entries) :])
         done = cut_further(before, left.settled, size, retention, now)
         mine = self._writes.setdefault(profile_id, {})
         mine.update(dict.fromkeys([key for key, _ in before[: done.gone]]))
         mine.update(done.changed)
-        self.bytes_pending += sum(len(raw) + _KEY_BYTES for _, raw in done.changed)
+        self.bytes_pending += bytes_of(done.changed) + len(done.changed) * _KEY_BYTES
         self._was_cut(profile_id, done)
         return done.let_go
 
     def replace(self, profile_id: ProfileId, entries: Entries, retention: Retention, now: Instant) -> int:
         """Replace the profile's history by as much of these entries as is to be kept. Returns how many are let go."""
         before = dict(self._pairs(profile_id))
-        size = sum(len(raw) for _, raw in entries)
         pairs = [(_history_key(profile_id, seq), raw) for seq, raw in entries]
-        done = cut_further(pairs, 0, size, retention, now)
+        done = cut_further(pairs, 0, bytes_of(pairs), retention, now)
         after = dict(done.entries)
         mine = self._writes.setdefault(profile_id, {})
         self._was_cut(profile_id, done)
@@ -111,7 +110,7 @@ class Histories:
         mine = self._writes.get(profile_id, {})
         pairs = sorted((key, value) for key, value in mine.items() if value is not None and key > last)
         left.entries.extend(pairs)
-        size = left.size + sum(len(raw) for _, raw in pairs)
+        size = left.size + bytes_of(pairs)
         if size <= _LEFT_BYTES_MAX:
             self._left[profile_id] = left._replace(size=size)
         else:
@@ -153,6 +152,6 @@ def _history_key(profile_id: ProfileId, seq: int) -> bytes:
     return HISTORY + profile_id.encode() + seq.to_bytes(_PLACE_BYTES, "big")
 
 
-def _entries(pairs: list[tuple[bytes, bytes]]) -> Entries:
+def _entries(pairs: Pairs) -> Entries:
     """Pairs of the history's keys and values, by place."""
     return [(int.from_bytes(key[-_PLACE_BYTES:], "big"), raw) for key, raw in pairs]
