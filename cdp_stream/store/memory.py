@@ -47,7 +47,8 @@ class MemoryStore:
         pairs, families, groups = self._pairs, self._families, self._groups
         # Keys of which no scan has asked yet cost nothing but their place.
         if families or groups:
-            for key in changes.keys() - pairs.keys():
+            # Not the difference of both views of keys: that would go through every key of the store.
+            for key in set(changes).difference(pairs):
                 first = key[:1]
                 if first in families:
                     families[first].add(key)
