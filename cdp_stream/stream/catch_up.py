@@ -31,19 +31,23 @@ _log = logging.getLogger("cdp_stream.catch_up")
 
 
 async def read_to_end(
-    consumer: Consumer, starts: Mapping[TopicPartition, int]
+    consumer: Consumer, starts: Mapping[TopicPartition, int], least: Mapping[TopicPartition, int] | None = None
 ) -> AsyncIterator[tuple[TopicPartition, ReadRecord]]:
-    """Every record from these positions to the ends as they are now, markers and gaps passed over."""
-    async for where, records in _batches_to_end(consumer, starts):
+    """Every record from these positions to the ends as they are now, markers and gaps passed over.
+
+    `least`: up to where a log is known to be written, whatever end it tells: a new leader tells an earlier one at first.
+    """
+    async for where, records in _batches_to_end(consumer, starts, least):
         for record in records:
             yield where, record
 
 
 async def _batches_to_end(
-    consumer: Consumer, starts: Mapping[TopicPartition, int]
+    consumer: Consumer, starts: Mapping[TopicPartition, int], least: Mapping[TopicPartition, int] | None = None
 ) -> AsyncIterator[tuple[TopicPartition, Sequence[ReadRecord]]]:
     # Asked before anything is assigned: an answer would wait behind the fetch under way.
-    earliest, ends = await consumer.beginning_offsets(list(starts)), await consumer.end_offsets(list(starts))
+    earliest, told = await consumer.beginning_offsets(list(starts)), await consumer.end_offsets(list(starts))
+    ends = {where: max(end, (least or {}).get(where, 0)) for where, end in told.items()}
     begins = {where: max(start, earliest[where]) for where, start in starts.items()}
     left = {where for where, begin in begins.items() if begin < ends[where]}
     consumer.assign(sorted(left))

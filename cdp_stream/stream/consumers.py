@@ -55,10 +55,23 @@ _closing: set[asyncio.Task[None]] = set()
 
 
 class PlainConsumer(AIOKafkaConsumer):  # type: ignore[misc]
-    """The client's own, with two differences. It asks for the leaders of partitions before it asks them; as it comes, it asks
-    nobody first, and tries again after a tenth of a second, and a start has a dozen consumers. And whoever stops it can be
-    cancelled meanwhile (`closed`).
+    """The client's own, with three differences. It asks for the leaders of partitions before it asks them; as it comes, it asks
+    nobody first, and tries again after a tenth of a second, and a start has a dozen consumers. Whoever stops it can be
+    cancelled meanwhile (`closed`). And whoever reads is told when its fetching has failed.
     """
+
+    async def getmany(
+        self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
+    ) -> dict[TopicPartition, list[Any]]:
+        """What is there, after waiting at most so long for the first of it. Raises KafkaError when nothing more will come:
+        as the client comes, it says so in its own log, and finds nothing for ever.
+        """
+        found: dict[TopicPartition, list[Any]]
+        found = await super().getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
+        fetching = self._fetcher.error_future
+        if not found and fetching.done() and not fetching.cancelled():
+            fetching.result()
+        return found
 
     async def stop(self) -> None:
         """Release everything."""

@@ -187,7 +187,8 @@ class IdentityOwner:
         await consumer.start()
         try:
             start = {self._log: self.stage.barrier.next_offset}
-            async for _, record in read_to_end(consumer, start):
+            least = None if before is None else {self._log: before}
+            async for _, record in read_to_end(consumer, start, least):
                 if before is not None and record.offset >= before:
                     break
                 await self._step(record.offset, record.timestamp, decode_entry(record.value))

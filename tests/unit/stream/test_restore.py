@@ -13,7 +13,7 @@ from aiokafka.structs import TopicPartition
 from cdp_stream.errors import LogContradiction
 from cdp_stream.store.memory import MemoryStore
 from cdp_stream.stream import catch_up
-from cdp_stream.stream.catch_up import RESTORED_KEY, require_input, restore
+from cdp_stream.stream.catch_up import RESTORED_KEY, read_to_end, require_input, restore
 
 CHANGELOG = TopicPartition("space.identity.changelog", 0)
 
@@ -140,3 +140,14 @@ def test_an_input_must_reach_the_next_offset_and_begin_no_later(
     else:
         with pytest.raises(LogContradiction, match=words):
             asyncio.run(require_input(log, CHANGELOG, next_offset))  # type: ignore[arg-type]
+
+
+def test_a_log_is_read_up_to_where_it_is_known_to_be_written_though_a_new_leader_tells_an_earlier_end() -> None:
+    log = FakeLog(changelog(20).entries, end=12)
+
+    async def offsets(least: dict[TopicPartition, int] | None) -> list[int]:
+        return [record.offset async for _, record in read_to_end(Reader(log), {CHANGELOG: 5}, least)]  # type: ignore[arg-type]
+
+    assert asyncio.run(offsets(None)) == list(range(5, 12))
+    assert asyncio.run(offsets({CHANGELOG: 18})) == list(range(5, 18))
+    assert asyncio.run(offsets({CHANGELOG: 3})) == list(range(5, 12))
