@@ -27,6 +27,10 @@ RETAINED_BYTES_MAX: Final = 4 * 1024 * 1024
 _CUT_EVERY: Final = 250
 _CUT_SHARE: Final = 4
 """So many additions lie between two cuts of a history on average, or a so-manieth of the limit, so that cutting is rare."""
+_CUT_SHARE_NAMED: Final = 20
+"""The same where additions name their event and hold none: a cut looks at little then, and what goes at once is what
+everybody else in the process waits for.
+"""
 _CUTS_MISSED: Final = 20
 _CUT_BYTES: Final = 4 * 1024
 """An event of so many bytes counts as one more addition."""
@@ -59,14 +63,15 @@ def history_entry(event: ProfileEvent, retention: Retention) -> bytes:
     return _encode(PastEvent(event.message_id, event.now, event.time, event.name, event.properties, event.context))
 
 
-def is_cut_at(place: int, size: int, retention: Retention) -> bool:
-    """Is the history cut when an entry of this size is added at this place in the log?
+def is_cut_at(place: int, entry: bytes, retention: Retention) -> bool:
+    """Is the history cut when this entry is added at this place in the log?
 
     Chance decides, and the place is the chance: nothing has to be counted, so nothing is forgotten when a profile leaves
     memory, or changes hands, and every run cuts at the same places.
     """
     drawn = ((place * _SPREAD) & 0xFFFF_FFFF_FFFF_FFFF) >> 32
-    return drawn % max(_CUT_EVERY, retention.events // _CUT_SHARE) <= size // _CUT_BYTES
+    share = _CUT_SHARE_NAMED if entry[0] == _ARRAY_OF_ONE else _CUT_SHARE
+    return drawn % max(_CUT_EVERY, retention.events // share) <= len(entry) // _CUT_BYTES
 
 
 def history_max(events: int) -> int:

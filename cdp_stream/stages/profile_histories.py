@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 HISTORY: Final = b"h"
 _BEGINNINGS_MAX: Final = 10_000
 _LEFT_MAX: Final = 4
-_LEFT_BYTES_MAX: Final = 256 * 1024
-"""How many histories are remembered as their last cut left them, and how large each may be."""
+_LEFT_BYTES_MAX: Final = 512 * 1024
+"""How many histories are remembered as their last cut left them, and how large each may be: ten thousand names of 36
+characters have room.
+"""
 _PLACE_BYTES: Final = 8
 _KEY_BYTES: Final = 50
 """What is reckoned for a key when a step's size is measured."""
@@ -52,7 +54,7 @@ class Histories:
         self.bytes_pending += len(raw) + _KEY_BYTES
         mine = self._writes.setdefault(profile_id, {})
         mine[_history_key(profile_id, seq)] = raw
-        return self.cut(profile_id, retention, event.now) if is_cut_at(seq, len(raw), retention) else 0
+        return self.cut(profile_id, retention, event.now) if is_cut_at(seq, raw, retention) else 0
 
     def cut(self, profile_id: ProfileId, retention: Retention, now: Instant) -> int:
         """Let go what is beyond the limits. Returns how many events go though they are not too old."""

@@ -20,6 +20,9 @@ const KEY_BYTES: usize = 50;
 /// When a history is cut (`stages/history.py`).
 const CUT_EVERY: usize = 250;
 const CUT_SHARE: usize = 4;
+const CUT_SHARE_NAMED: usize = 20;
+/// How an entry begins that names its event and holds none: an array of one.
+const NAMED: u8 = 0x91;
 const CUT_BYTES: usize = 4 * 1024;
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 const SEQ_BITS: u32 = 24;
@@ -185,11 +188,12 @@ impl ProfileCore {
     /// Remember that the event belongs to the profile; whether its history is to be cut now.
     fn add_history(&mut self, event: Opened<'_>, plan: &Plan, step: i64) -> bool {
         let size = event.entry.len();
+        let share = if event.entry.first() == Some(&NAMED) { CUT_SHARE_NAMED } else { CUT_SHARE };
         self.pending_bytes += size + KEY_BYTES;
         let seq = (step as u64) << SEQ_BITS | event.record as u64;
         self.history.push((event.event.profile_id.clone(), seq, event.entry));
         let drawn = (seq.wrapping_mul(SPREAD) >> 32) as usize;
-        drawn % CUT_EVERY.max(plan.retained_events / CUT_SHARE) <= size / CUT_BYTES
+        drawn % CUT_EVERY.max(plan.retained_events / share) <= size / CUT_BYTES
     }
 
     /// Append what was told as records; `about`: the middle of their `src`.

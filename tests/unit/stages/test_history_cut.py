@@ -58,11 +58,15 @@ def history(store: MemoryStore) -> list[int]:
 
 def test_it_is_cut_every_so_often_and_large_events_bring_it_nearer() -> None:
     places = [step << 24 | record for step in range(2_000) for record in range(20)]
-    cuts = [number for number, place in enumerate(places) if is_cut_at(place, 100, NO_EVENTS)]
+    name, event = b"\x91" + bytes(99), b"\x96" + bytes(99)
+    cuts = [number for number, place in enumerate(places) if is_cut_at(place, name, NO_EVENTS)]
     assert 120 <= len(cuts) <= 200, "one in 250"
     assert max(after - before for before, after in pairwise(cuts)) < 3_000
-    assert len([place for place in places if is_cut_at(place, 41_000, NO_EVENTS)]) > 8 * len(cuts)
-    assert len([place for place in places if is_cut_at(place, 100, Retention(10_000, 1))]) < len(cuts) / 4
+    assert len([place for place in places if is_cut_at(place, b"\x96" + bytes(41_000), NO_EVENTS)]) > 8 * len(cuts)
+    retained = Retention(10_000, 1)
+    names, events = (len([place for place in places if is_cut_at(place, entry, retained)]) for entry in (name, event))
+    assert 4 * events < len(cuts), "one in 2,500"
+    assert 3 * events < names < len(cuts), "one in 500"
 
 
 def test_it_stays_within_its_limit_also_where_the_profile_is_read_anew_each_time() -> None:
