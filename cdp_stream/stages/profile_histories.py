@@ -108,9 +108,7 @@ class Histories:
         """Remember what the step adds to a history that was cut."""
         self._take_added(profile_id)
         left = self._left[profile_id]
-        last = left.entries[-1][0]
-        mine = self._writes.get(profile_id, {})
-        pairs = sorted((key, value) for key, value in mine.items() if value is not None and key > last)
+        pairs = self._written_behind(profile_id, left.entries)
         left.entries.extend(pairs)
         size = left.size + bytes_of(pairs)
         if size <= _LEFT_BYTES_MAX:
@@ -125,15 +123,21 @@ class Histories:
 
     def _pairs(self, profile_id: ProfileId) -> Pairs:
         self._take_added(profile_id)
-        left = self._left.get(profile_id, _NOTHING_LEFT).entries
-        newer: dict[bytes, bytes | None] = {}
-        if not left:
-            stored = self._store.scan(HISTORY + profile_id.encode(), self._begins.get(profile_id, b""))
-            newer.update((key, stored_entry(value)) for key, value in stored)
-        # What this step has written up to there is in what the cut has left; events come in the order of the log.
-        last = left[-1][0] if left else b""
-        newer.update((key, value) for key, value in self._writes.get(profile_id, {}).items() if key > last)
-        return left + [(key, value) for key, value in sorted(newer.items()) if value is not None]
+        if profile_id in self._left:
+            entries = self._left[profile_id].entries
+            return entries + self._written_behind(profile_id, entries)
+        stored = self._store.scan(HISTORY + profile_id.encode(), self._begins.get(profile_id, b""))
+        pairs: dict[bytes, bytes | None] = {key: stored_entry(value) for key, value in stored}
+        pairs.update(self._writes.get(profile_id, {}))
+        return [(key, value) for key, value in sorted(pairs.items()) if value is not None]
+
+    def _written_behind(self, profile_id: ProfileId, left: Pairs) -> Pairs:
+        """What the step has written behind these entries, which a cut has left. What it has written up to there is in them;
+        events come in the order of the log.
+        """
+        last = left[-1][0]
+        mine = self._writes.get(profile_id, {})
+        return sorted((key, value) for key, value in mine.items() if value is not None and key > last)
 
     def _was_cut(self, profile_id: ProfileId, left: Cut[bytes]) -> None:
         """Remember where the history begins now, and what it is if it is one of the latest to be cut and not large."""

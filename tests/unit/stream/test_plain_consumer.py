@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,25 +18,18 @@ def nobody_knows(_where: TopicPartition) -> Any:
     raise TypeError("an answer that nobody has thought of")
 
 
-@asynccontextmanager
-async def reading() -> AsyncIterator[tuple[PlainConsumer, Fetcher]]:
-    """A consumer as it is after a start, whose client fails when it is asked for a leader."""
-    consumer = PlainConsumer()
-    consumer._client.cluster.leader_for_partition = nobody_knows
-    consumer._coordinator = SimpleNamespace(check_errors=lambda: None)
-    fetcher = consumer._fetcher = Fetcher(consumer._client, consumer._subscription)
-    try:
-        yield consumer, fetcher
-    finally:
-        consumer._closed = True
-
-
 def test_who_reads_is_told_when_the_fetching_has_failed_instead_of_finding_nothing_for_ever() -> None:
     async def run() -> None:
-        async with reading() as (consumer, fetcher):
-            consumer._subscription.assign_from_user({TopicPartition("events", 0)})
+        consumer = PlainConsumer()
+        consumer._client.cluster.leader_for_partition = nobody_knows
+        consumer._coordinator = SimpleNamespace(check_errors=lambda: None)
+        fetcher = consumer._fetcher = Fetcher(consumer._client, consumer._subscription)
+        consumer._subscription.assign_from_user({TopicPartition("events", 0)})
+        try:
             await asyncio.wait({fetcher.error_future}, timeout=5)
             with pytest.raises(KafkaError, match="Unexpected error"):
                 await consumer.getmany(timeout_ms=10)
+        finally:
+            consumer._closed = True  # there is nothing to close: it was never connected
 
     asyncio.run(run())
