@@ -15,6 +15,7 @@ from cdp_stream.stages.profile_shapes import ProfileBarrier
 from cdp_stream.stages.records import DEAD_LETTERS, PROFILE_CHANGES, SHIPMENTS
 from cdp_stream.stream.catch_up import read_to_end
 from cdp_stream.stream.kafka_log import KafkaLog
+from cdp_stream.stream.log import consuming
 from cdp_stream.stream.topics import TopicNames
 from torture.load import SOURCES
 from torture.snapshot import ROLES
@@ -89,9 +90,7 @@ async def _shipments_left(workers: Workers, names: TopicNames) -> tuple[int, tup
     changelogs = [TopicPartition(names.changelog("profiles"), number) for number in range(names.partitions)]
     last: dict[TopicPartition, int] = {}
     found: dict[int, ProfileBarrier] = {}
-    consumer = KafkaLog(workers.settings.aiokafka_options()).consumer()
-    await consumer.start()
-    try:
+    async with consuming(KafkaLog(workers.settings.aiokafka_options())) as consumer:
         ends = await consumer.end_offsets(shipments + changelogs)
         starts = {where: max(0, end - (5_000 if where in changelogs else 500)) for where, end in ends.items()}
         async for where, record in read_to_end(consumer, starts):
@@ -99,8 +98,6 @@ async def _shipments_left(workers: Workers, names: TopicNames) -> tuple[int, tup
                 last[where] = record.offset
             elif record.key == BARRIER_KEY:
                 found[where.partition] = msgspec.msgpack.decode(record.value, type=ProfileBarrier)
-    finally:
-        await consumer.stop()
     taken = {number: barrier.shipments_next for number, barrier in found.items()}
     behind = sum(1 for where, offset in last.items() if taken.get(where.partition, 0) <= offset)
     return behind, tuple(found[number].next_offset for number in sorted(found))

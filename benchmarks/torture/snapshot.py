@@ -20,6 +20,7 @@ from cdp_stream.stages.records import (
 )
 from cdp_stream.stream.catch_up import read_to_end
 from cdp_stream.stream.kafka_log import KafkaLog
+from cdp_stream.stream.log import consuming
 from cdp_stream.stream.recompute import running_profiles
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import TopicNames
@@ -70,10 +71,7 @@ async def take_snapshot(settings: Settings, topology: CompiledTopology, sources:
             snapshot.outputs.setdefault(roles[where.topic], {}).setdefault(where.partition, [])
         elif where.topic in sources:
             snapshot.sources[where.topic, where.partition] = {}
-    log = KafkaLog(settings.aiokafka_options())
-    consumer = log.consumer()
-    await consumer.start()
-    try:
+    async with consuming(KafkaLog(settings.aiokafka_options())) as consumer:
         async for where, record in read_to_end(consumer, starts):
             value = bytes(record.value or b"")
             if where.topic in sources:
@@ -84,7 +82,5 @@ async def take_snapshot(settings: Settings, topology: CompiledTopology, sources:
                 src = dict(record.headers).get("src")
                 row = Row(record.offset, bytes(record.key or b""), value, None if src is None else src.decode())
                 snapshot.outputs[roles[where.topic]][where.partition].append(row)
-    finally:
-        await consumer.stop()
     snapshot.profiles = await running_profiles(settings, names)
     return snapshot

@@ -11,7 +11,7 @@ from aiokafka.structs import TopicPartition
 from cdp_stream.errors import LogContradiction
 from cdp_stream.model.ports import Store
 from cdp_stream.model.time import Instant
-from cdp_stream.stream.log import Consumer, Log, ReadRecord
+from cdp_stream.stream.log import Consumer, Log, ReadRecord, consuming
 from cdp_stream.stream.step import Positions
 
 _FETCH_MS = 20
@@ -77,16 +77,12 @@ async def outputs_beyond(
     """
     starts = {where: positions.get(where.topic, {}).get(where.partition, 0) for where in outputs}
     found: dict[tuple[TopicPartition, str], int] = {}
-    consumer = log.consumer()
-    await consumer.start()
-    try:
+    async with consuming(log) as consumer:
         async for where, record in read_to_end(consumer, starts):
             for name, value in record.headers:
                 src = value.decode() if name == "src" else ""
                 if src.startswith(own) and not is_done(src):
                     found[where, src] = record.offset
-    finally:
-        await consumer.stop()
     if found:
         _log.info("%s: %d outputs were sent and not stored; they will not be sent again", own, len(found))
     return found
@@ -97,13 +93,9 @@ async def require_input(log: Log, where: TopicPartition, next_offset: int) -> No
 
     Raises LogContradiction: what retention removed unread, and what was truncated or made anew, is never passed over.
     """
-    consumer = log.consumer()
-    await consumer.start()
-    try:
+    async with consuming(log) as consumer:
         earliest = (await consumer.beginning_offsets([where]))[where]
         end = (await consumer.end_offsets([where]))[where]
-    finally:
-        await consumer.stop()
     if earliest > next_offset:
         raise LogContradiction(
             f"{where.topic}/{where.partition}: records {next_offset} to {earliest - 1} were removed before they were "
@@ -132,11 +124,9 @@ async def restore(
     is shorter than what was stored.
     """
     start = max(barrier_position, restored_to(store))
-    consumer = log.consumer(bare=True, max_partition_fetch_bytes=_RESTORE_BYTES)
-    await consumer.start()
     pending: dict[bytes, bytes | None] = {}
     loop, position, size = asyncio.get_running_loop(), start, 0
-    try:
+    async with consuming(log, bare=True, max_partition_fetch_bytes=_RESTORE_BYTES) as consumer:
         end = (await consumer.end_offsets([changelog]))[changelog]
         if end < start:
             raise LogContradiction(
@@ -150,7 +140,7 @@ async def restore(
             position = records[-1].offset + 1
             size += sum(len(record.key) + len(record.value or b"") for record in records)
             if len(pending) >= _RESTORE_CHUNK:
-                store.commit({**pending, RESTORED_KEY: position.to_bytes(8, "big")})
+                store.commit({**pending, RESTORED_KEY: encode_restored(position)})
                 pending = {}
                 told(100 * (position - start) // (end - start))
                 if loop.time() - said >= _SAY_EVERY_S:
@@ -171,8 +161,6 @@ async def restore(
                 size / 1e6,
                 loop.time() - began,
             )
-    finally:
-        await consumer.stop()
     return position
 
 
@@ -180,6 +168,11 @@ def restored_to(store: Store) -> int:
     """Up to where an unfinished restore, or a standby, has brought the store; 0 when it is neither."""
     raw = store.get(RESTORED_KEY)
     return 0 if raw is None else int.from_bytes(raw, "big")
+
+
+def encode_restored(next_offset: int) -> bytes:
+    """The value of `RESTORED_KEY`."""
+    return next_offset.to_bytes(8, "big")
 
 
 def encode_current(now_ms: Instant) -> bytes:

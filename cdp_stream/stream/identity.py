@@ -24,7 +24,7 @@ from cdp_stream.stages.profile_shapes import encode_changes
 from cdp_stream.stages.records import PROFILE_CHANGES, OutputRecord
 from cdp_stream.stream.catch_up import read_to_end
 from cdp_stream.stream.identity_log import is_given_up, recognise
-from cdp_stream.stream.log import NOT_TOLD, TopicShape, World
+from cdp_stream.stream.log import NOT_TOLD, TopicShape, World, consuming
 from cdp_stream.stream.owner import Owner
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.sources import SourceReader, SourceTopic, find_sources, sources_of
@@ -183,9 +183,7 @@ class IdentityOwner:
 
         At a claim these come first, identically, before anything is appended.
         """
-        consumer = self._world.log.consumer()
-        await consumer.start()
-        try:
+        async with consuming(self._world.log) as consumer:
             start = {self._log: self.stage.barrier.next_offset}
             least = None if before is None else {self._log: before}
             async for _, record in read_to_end(consumer, start, least):
@@ -193,8 +191,6 @@ class IdentityOwner:
                     break
                 await self._step(record.offset, record.timestamp, decode_entry(record.value))
             await self._at_most_under_way(0)
-        finally:
-            await consumer.stop()
 
     async def _propose_topology(self) -> None:
         in_force = self.stage.barrier.topology_version

@@ -8,7 +8,7 @@ from cdp_stream.errors import LogContradiction
 from cdp_stream.stages.entries import Slice, decode_entry, encode_entry, gives_up
 from cdp_stream.stages.identity import IdentityBarrier, entry_hash
 from cdp_stream.stream.catch_up import read_to_end, require_input
-from cdp_stream.stream.log import Log
+from cdp_stream.stream.log import Log, consuming
 
 
 async def recognise(log: Log, where: TopicPartition, barrier: IdentityBarrier) -> None:
@@ -17,9 +17,7 @@ async def recognise(log: Log, where: TopicPartition, barrier: IdentityBarrier) -
     Raises LogContradiction.
     """
     await require_input(log, where, barrier.next_offset)
-    consumer = log.consumer()
-    await consumer.start()
-    try:
+    async with consuming(log) as consumer:
         async for _, record in read_to_end(consumer, {where: barrier.entry_offset}):
             raw = encode_entry(decode_entry(record.value))
             if record.offset == barrier.entry_offset and entry_hash(raw) != barrier.entry_hash:
@@ -29,18 +27,12 @@ async def recognise(log: Log, where: TopicPartition, barrier: IdentityBarrier) -
                 )
             if record.offset >= barrier.entry_offset:
                 return
-    finally:
-        await consumer.stop()
 
 
 async def is_given_up(log: Log, where: TopicPartition, offset: int, named: Slice) -> bool:
     """Does an order behind this offset give up records of this slice? Then no owner will ever decide it."""
-    consumer = log.consumer()
-    await consumer.start()
-    try:
+    async with consuming(log) as consumer:
         async for _, record in read_to_end(consumer, {where: offset + 1}):
             if gives_up(decode_entry(record.value), named):
                 return True
-    finally:
-        await consumer.stop()
     return False

@@ -17,7 +17,7 @@ from cdp_stream.stages.entries import Control, decode_entry
 from cdp_stream.stages.identity import BARRIER_KEY, IdentityBarrier
 from cdp_stream.stages.state_format import decode_barrier
 from cdp_stream.stream.catch_up import read_to_end
-from cdp_stream.stream.log import Log
+from cdp_stream.stream.log import Log, consuming
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import TopicNames
 
@@ -51,9 +51,7 @@ async def last_barrier(log: Log, changelog: TopicPartition) -> bytes | None:
     """The barrier of a stage partition's last step, or None if it has stored none."""
     if not await log.describe([changelog.topic]):
         return None
-    consumer = log.consumer()
-    await consumer.start()
-    try:
+    async with consuming(log) as consumer:
         begin = (await consumer.beginning_offsets([changelog]))[changelog]
         end = (await consumer.end_offsets([changelog]))[changelog]
         size, found = _WINDOW, None
@@ -66,23 +64,17 @@ async def last_barrier(log: Log, changelog: TopicPartition) -> bytes | None:
                 break
             size *= _WINDOW_GROWS
         return found
-    finally:
-        await consumer.stop()
 
 
 async def _topology_of_entry(log: Log, where: TopicPartition, barrier: IdentityBarrier) -> Topology:
     # A consumer would look for a topic that is gone for ever.
     if await log.describe([where.topic]):
-        consumer = log.consumer()
-        await consumer.start()
-        try:
+        async with consuming(log) as consumer:
             async for _, record in read_to_end(consumer, {where: barrier.topology_entry}):
                 entry = decode_entry(bytes(record.value))
                 if record.offset == barrier.topology_entry and isinstance(entry, Control):
                     return Topology.from_canonical(entry.topology)
                 break
-        finally:
-            await consumer.stop()
     raise StateError(
         f"{where.topic}: entry {barrier.topology_entry}, which put topology version {barrier.topology_version} in "
         "force, is not there any more; this topic must keep everything (retention.ms=-1)"

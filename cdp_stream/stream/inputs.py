@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiokafka.structs import TopicPartition
 
-from cdp_stream.stream.log import Consumer, ReadRecord
+from cdp_stream.stream.log import Consumer, ReadRecord, consuming
 
 if TYPE_CHECKING:
     from cdp_stream.stream.log import Log
@@ -121,13 +121,9 @@ class _TopicReader:
     async def _read(self) -> None:
         """Read until cancelled. What ends it otherwise is told to whoever waits, and the next to come begins anew."""
         try:
-            consumer = self._log.consumer(bare=True, fetch_max_wait_ms=_WAIT_MS)
-            try:
-                await consumer.start()
+            async with consuming(self._log, bare=True, fetch_max_wait_ms=_WAIT_MS) as consumer:
                 while self._reading is asyncio.current_task():
                     await self._read_some(consumer)
-            finally:
-                await consumer.stop()
         except BaseException as error:  # noqa: BLE001 - the owners raise it
             if self._reading is not asyncio.current_task():
                 return  # nobody reads with it any more

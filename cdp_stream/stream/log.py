@@ -7,7 +7,8 @@ on both. Reading is the part of aiokafka's consumer that is used here, so the re
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -159,6 +160,17 @@ class Log(Protocol):
 
     async def describe(self, topics: Sequence[str]) -> Mapping[str, TopicShape]:
         """Those of the topics that exist."""
+
+
+@asynccontextmanager
+async def consuming(log: Log, **more: Any) -> AsyncIterator[Consumer]:
+    """A started consumer, which is stopped at the end. `more`: as `Log.consumer` has it."""
+    consumer = log.consumer(**more)
+    try:
+        await consumer.start()
+        yield consumer
+    finally:
+        await consumer.stop()
 
 
 async def _always(_partition: int) -> bool:

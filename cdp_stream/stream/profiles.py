@@ -19,7 +19,7 @@ from cdp_stream.stages.profiles import ProfileStage
 from cdp_stream.stages.records import PROFILE_CHANGES, SHIPMENTS
 from cdp_stream.stream.catch_up import read_to_end, require_input
 from cdp_stream.stream.inputs import Inbox
-from cdp_stream.stream.log import World
+from cdp_stream.stream.log import World, consuming
 from cdp_stream.stream.owner import Owner
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import TopicNames
@@ -91,11 +91,9 @@ class ProfileOwner:
 
     async def _do_present(self) -> None:
         """What stands in the log beyond the state, up to its end, wherever the group's committed offset is."""
-        consumer = self._world.log.consumer()
-        await consumer.start()
         held: list[tuple[int, bytes]] = []
         size = 0
-        try:
+        async with consuming(self._world.log) as consumer:
             async for _, record in read_to_end(consumer, {self._changes: self.stage.barrier.next_offset}):
                 held.append((record.offset, record.value))
                 size += len(record.value)
@@ -103,8 +101,6 @@ class ProfileOwner:
                     await self._take_steps(partial(self.stage.decide, held))
                     held, size = [], 0
             await self._take_steps(partial(self.stage.decide, held))
-        finally:
-            await consumer.stop()
 
     async def _report(self, messages: Inbox) -> None:
         # The scan sees the state as it is now; what steps change meanwhile, they tell by themselves.

@@ -11,7 +11,7 @@ from cdp_stream.errors import CdpStreamError
 from cdp_stream.pipeline import CompiledTopology
 from cdp_stream.stream.in_force import read_in_force, space_names
 from cdp_stream.stream.kafka_log import KafkaLog
-from cdp_stream.stream.log import Log, ReadRecord
+from cdp_stream.stream.log import Log, ReadRecord, consuming
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import TopicNames
 
@@ -38,9 +38,7 @@ async def follow(
     every = [TopicPartition(topic, number) for topic in sorted(shapes) for number in range(shapes[topic].partitions)]
     if not every:
         return
-    consumer = log.consumer()
-    await consumer.start()
-    try:
+    async with consuming(log) as consumer:
         consumer.assign(every)
         ends = await consumer.end_offsets(every)
         starts = await consumer.beginning_offsets(every) if from_beginning else ends
@@ -53,5 +51,3 @@ async def follow(
                     if not to_end or record.offset < ends[where]:
                         yield record
             left = {where for where in left if await consumer.position(where) < ends[where]}
-    finally:
-        await consumer.stop()

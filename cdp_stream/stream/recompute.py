@@ -29,6 +29,7 @@ from cdp_stream.store.memory import MemoryStore
 from cdp_stream.stream.catch_up import read_to_end, restore
 from cdp_stream.stream.in_force import read_in_force, space_names
 from cdp_stream.stream.kafka_log import KafkaLog
+from cdp_stream.stream.log import consuming
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.sources import SourceReader
 from cdp_stream.stream.topics import TopicNames
@@ -43,15 +44,13 @@ async def entries_of_space(
     if not await log.describe([names.identity_log]):
         raise BrokerUnavailable(f"{names.identity_log}: no such topic; has a worker ever run on this space?")
     sources = SourceReader(log, "", [], settings.step_events_max, settings.step_bytes_max)
-    consumer = log.consumer()
-    await consumer.start()
     try:
-        async for _, record in read_to_end(consumer, {TopicPartition(names.identity_log, 0): 0}):
-            entry = decode_entry(record.value)
-            records = await sources.take(entry.sources) if isinstance(entry, Slice) else []
-            yield record.offset, record.timestamp, entry, records
+        async with consuming(log) as consumer:
+            async for _, record in read_to_end(consumer, {TopicPartition(names.identity_log, 0): 0}):
+                entry = decode_entry(record.value)
+                records = await sources.take(entry.sources) if isinstance(entry, Slice) else []
+                yield record.offset, record.timestamp, entry, records
     finally:
-        await consumer.stop()
         await sources.stop()
 
 
@@ -67,17 +66,13 @@ async def running_digest(
     starts[TopicPartition(names.of_role(DEAD_LETTERS), 0)] = 0
     role_of = {names.of_role(role): role for role in [*roles, DEAD_LETTERS]}
     digest = OutputsDigest()
-    consumer = log.consumer()
-    await consumer.start()
-    try:
+    async with consuming(log) as consumer:
         async for where, record in read_to_end(consumer, starts):
             headers = dict(record.headers)
             if "src" in headers:
                 digest.add(role_of[where.topic], bytes(record.key or b""), bytes(record.value))
                 if seen is not None:
                     seen(role_of[where.topic], bytes(record.key or b""), headers)
-    finally:
-        await consumer.stop()
     return digest.total(await running_profiles(settings, names)), digest.counts
 
 

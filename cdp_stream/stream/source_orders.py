@@ -17,6 +17,7 @@ from cdp_stream.stream.controls import Order, answer_to, send_order
 from cdp_stream.stream.groups import members_of
 from cdp_stream.stream.in_force import InForce, read_in_force, space_names
 from cdp_stream.stream.kafka_log import KafkaLog
+from cdp_stream.stream.log import consuming
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import TopicNames
 
@@ -73,13 +74,9 @@ class SourceOrders:
             raise UsageError(f"{real}/{partition}: no such partition; if the topic was made anew, use source-reset")
         if found[real].topic_id != position.topic_id:
             raise UsageError(f"{real}: the topic was deleted and made anew: use source-reset")
-        consumer = self._log.consumer()
-        await consumer.start()
-        try:
+        async with consuming(self._log) as consumer:
             earliest = (await consumer.beginning_offsets([where]))[where]
             end = (await consumer.end_offsets([where]))[where]
-        finally:
-            await consumer.stop()
         wanted = earliest if to is None else to
         if not position.offset < wanted <= end:
             raise UsageError(

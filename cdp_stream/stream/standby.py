@@ -16,7 +16,14 @@ from aiokafka.structs import TopicPartition
 
 from cdp_stream.errors import StateError
 from cdp_stream.model.ports import Store
-from cdp_stream.stream.catch_up import CURRENT_KEY, RESTORED_KEY, current_ms, encode_current, restored_to
+from cdp_stream.stream.catch_up import (
+    CURRENT_KEY,
+    RESTORED_KEY,
+    current_ms,
+    encode_current,
+    encode_restored,
+    restored_to,
+)
 from cdp_stream.stream.log import Consumer, World
 from cdp_stream.stream.owner import changelog_position, is_stale, open_state, partition_folder
 from cdp_stream.stream.settings import Settings
@@ -113,7 +120,7 @@ class Standbys:
             changes: dict[bytes, bytes | None] = {record.key: record.value for record in records}
             end = consumer.highwater(where)
             lag = 0 if end is None else max(0, end - records[-1].offset - 1)
-            changes[RESTORED_KEY] = (records[-1].offset + 1).to_bytes(8, "big")
+            changes[RESTORED_KEY] = encode_restored(records[-1].offset + 1)
             if not lag:
                 changes[CURRENT_KEY] = encode_current(now_ms)
             store.commit(changes)

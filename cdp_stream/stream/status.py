@@ -21,7 +21,7 @@ from cdp_stream.stream.catch_up import read_to_end
 from cdp_stream.stream.groups import members_of
 from cdp_stream.stream.in_force import last_barrier, read_in_force, space_names
 from cdp_stream.stream.kafka_log import KafkaLog
-from cdp_stream.stream.log import Log
+from cdp_stream.stream.log import Log, consuming
 from cdp_stream.stream.settings import Settings
 from cdp_stream.stream.topics import TopicNames
 
@@ -114,12 +114,8 @@ async def _source_partitions(log: Log, names: TopicNames, identity: IdentityBarr
 
 
 async def _ends(log: Log, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-    consumer = log.consumer()
-    await consumer.start()
-    try:
+    async with consuming(log) as consumer:
         return await consumer.end_offsets(partitions)
-    finally:
-        await consumer.stop()
 
 
 async def _last_entry(log: Log, where: TopicPartition) -> dict[str, Any] | None:
@@ -146,11 +142,7 @@ async def _dead_letters(log: Log, where: TopicPartition, end: int) -> dict[str, 
 
 
 async def _latest(log: Log, where: TopicPartition, count: int) -> Any:
-    consumer = log.consumer()
-    await consumer.start()
-    try:
+    async with consuming(log) as consumer:
         end = (await consumer.end_offsets([where]))[where]
         async for _, record in read_to_end(consumer, {where: max(0, end - count)}):
             yield record
-    finally:
-        await consumer.stop()

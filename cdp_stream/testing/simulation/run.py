@@ -318,10 +318,10 @@ class Simulation:
         world = World(
             log,
             life.opener(committed),
-            lambda: self.world_clock() + 7 * machine,
-            is_ours,
-            commit,
-            lambda folder: disk.wipe(folder.name),
+            clock_ms=lambda: self.world_clock() + 7 * machine,
+            is_ours=is_ours,
+            commit=commit,
+            wipe=lambda folder: disk.wipe(folder.name),
         )
         identity_metrics, profile_metrics = _metrics()
         owner: Any
