@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -12,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from space import Space
 
+from cdp_stream.errors import CdpStreamError
 from cdp_stream.stream.broker import Broker
+from cdp_stream.stream.kafka_log import KafkaLog
+from cdp_stream.stream.reading import follow
 
 pytestmark = [pytest.mark.wire, pytest.mark.timeout(300)]
 
@@ -125,3 +130,29 @@ def test_topics_are_followed_and_dead_letters_put_in_again(space: Space) -> None
             follower.kill()
     assert (0, b"") == (follower.returncode, error)
     assert f"not_json  {prefix}events/0/" in said, said
+
+
+@pytest.mark.parametrize("is_made_anew", [False, True])
+def test_whoever_follows_a_topic_is_told_that_it_is_gone(kafka: Broker, topic_prefix: str, is_made_anew: bool) -> None:
+    topic = f"{topic_prefix}followed"
+
+    async def read() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+        await admin.start()
+        try:
+            await admin.create_topics([NewTopic(topic, 2, 1)])
+            log = KafkaLog({"bootstrap_servers": kafka.bootstrap})
+            reading = asyncio.ensure_future(anext(follow(log, [topic], from_beginning=False)))
+            await asyncio.sleep(2)
+            await admin.delete_topics([topic])
+            if is_made_anew:
+                await asyncio.sleep(1)
+                await admin.create_topics([NewTopic(topic, 2, 1)])
+            await asyncio.wait_for(reading, 30)
+        finally:
+            await admin.close()
+
+    # Who looks between the two says that it was deleted.
+    says = "was deleted( and made anew)? while" if is_made_anew else "was deleted while"
+    with pytest.raises(CdpStreamError, match=f"{topic}: the topic {says}"):
+        asyncio.run(read())
