@@ -1,11 +1,13 @@
 """What does one noisy profile cost the others? Their latency without it, and with it, in one run.
 
-Both stages work. The others, `--people` of them, send `identify` with a new trait value at a steady rate all along; in every
-second phase one more profile brings `--noisy` new identifiers a second, into all source partitions, out of a process of
-its own: the time it takes to make them is no part of what the others wait for. Measured is the time
+Both stages work. The others, `--people` of them, send `identify` with a new trait value at a steady rate all along. A round
+has three phases: they alone; beside one more profile that brings `--noisy` new identifiers a second, into all source partitions, out
+of a process of its own (the time it takes to make them is no part of what the others wait for); and beside a crowd, as many again,
+that brings as many. Measured is the time
 from handing a record of the others to the producer to reading the trait change that it made. Each phase begins with a
 warm-up, and a whole round that is not counted comes first: a broker that has just started compiles itself meanwhile. With a
-`p99_ratio` (of the medians of the rounds) of about 1 the noisy profile is nobody's business but its own.
+`p99_ratio` (of the medians of the rounds, beside the noisy profile and alone) of about 1 the noisy profile is nobody's business but
+its own; `crowd_p99_ratio` says what as many events cost that come from many.
 
 python benchmarks/bench_noisy.py --rate 1000 --noisy 10000 --seconds 10 --rounds 3
 """
@@ -19,7 +21,7 @@ import secrets
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,11 @@ TOPOLOGY = {
 }
 WARM_UP_S = 3.0
 SETTLED_S = 0.5
-NOISY = b'"n-'
+NOT_THEIRS = b'"n-'
+ALONE, NOISY, CROWD = "nobody", "one noisy profile", "a crowd"
+
+Begin = Callable[[float], Callable[[], float]]
+"""Has somebody send for so many seconds; gives what waits for the end."""
 
 
 def identifies(people: int, first: int) -> Iterator[bytes]:
@@ -57,6 +63,15 @@ def noise(first: int) -> Iterator[bytes]:
     """The one profile, each time with another identifier."""
     for number in count(first, PARTITIONS):
         yield b'{"type":"identify","userId":"noisy","messageId":"n-%d","anonymousId":"a-%d"}' % (number, number)
+
+
+def crowd(people: int, first: int) -> Iterator[bytes]:
+    """As much from many: in turn, each time with another identifier."""
+    for number in count(first, PARTITIONS):
+        yield (
+            b'{"type":"identify","userId":"c-%d","messageId":"n-c%d","anonymousId":"b-%d"}'
+            % (number % people, number, number)
+        )
 
 
 class Watch:
@@ -78,7 +93,7 @@ class Watch:
             for records in (await consumer.getmany(timeout_ms=50)).values():
                 now = time.perf_counter()
                 for record in records:
-                    if NOISY not in record.value:
+                    if NOT_THEIRS not in record.value:
                         sent = self.sent.pop(orjson.loads(record.value)["message_id"].encode(), None)
                         if sent is not None:
                             self.latencies.append((now - sent) * 1000)
@@ -95,8 +110,9 @@ SHARES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
 async def measure(
-    bootstrap: str, prefix: str, make_noise: Callable[[float], Callable[[], float]], options: argparse.Namespace
+    bootstrap: str, prefix: str, beside: Mapping[str, Begin | None], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
+    """The phases of all rounds. `beside`: what each phase of a round is called, and who else sends in it."""
     watch = Watch()
     consumer = AIOKafkaConsumer(f"{prefix}{SPACE}.trait-changes", bootstrap_servers=bootstrap)
     await consumer.start()
@@ -104,13 +120,13 @@ async def measure(
     theirs = [identifies(options.people, partition) for partition in range(PARTITIONS)]
     try:
         phases = []
-        for noisy in (False, True) * (1 + options.rounds):
+        for name, begin in list(beside.items()) * (1 + options.rounds):
             seconds = WARM_UP_S + options.seconds
             offering = [offer(bootstrap, prefix + "events", theirs, options.rate, seconds, sent=watch.note)]
-            if noisy:
-                offering.append(asyncio.to_thread(make_noise(seconds)))
-            phases.append({"noisy_per_s": options.noisy * noisy, **await _phase(watch, offering)})
-        return phases[2:]
+            if begin is not None:
+                offering.append(asyncio.to_thread(begin(seconds)))
+            phases.append({"beside": name, **await _phase(watch, offering)})
+        return phases[len(beside) :]
     finally:
         reading.cancel()
         await consumer.stop()
@@ -145,6 +161,7 @@ def run(bootstrap: str, options: argparse.Namespace) -> dict[str, Any]:
     prefix = f"bench-{secrets.token_hex(3)}."
     asyncio.run(make_topic(bootstrap, prefix + "events", PARTITIONS))
     noises = [noise(partition) for partition in range(PARTITIONS)]
+    crowds = [crowd(options.people, partition) for partition in range(PARTITIONS)]
     with tempfile.TemporaryDirectory() as folder:
         topology = Path(folder) / "topology.yaml"
         topology.write_text(json.dumps(TOPOLOGY))
@@ -153,11 +170,17 @@ def run(bootstrap: str, options: argparse.Namespace) -> dict[str, Any]:
             worker(bootstrap, prefix, topology, state, "profiles"),
             worker(bootstrap, prefix, topology, state, "identity"),
             offering_aside(bootstrap, prefix + "events", noises, options.noisy) as make_noise,
+            offering_aside(bootstrap, prefix + "events", crowds, options.noisy) as make_crowd,
         ):
-            phases = asyncio.run(measure(bootstrap, prefix, make_noise, options))
-    quiet = [one["p99"] for one in phases if not one["noisy_per_s"]]
-    noisy = [one["p99"] for one in phases if one["noisy_per_s"]]
-    return {"phases": phases, "p99_ratio": round(statistics.median(noisy) / statistics.median(quiet), 2)}
+            beside = {ALONE: None, NOISY: make_noise, CROWD: make_crowd}
+            phases = asyncio.run(measure(bootstrap, prefix, beside, options))
+    p99 = {name: statistics.median(one["p99"] for one in phases if one["beside"] == name) for name in beside}
+    return {
+        "noisy_per_s": options.noisy,
+        "phases": phases,
+        "p99_ratio": round(p99[NOISY] / p99[ALONE], 2),
+        "crowd_p99_ratio": round(p99[CROWD] / p99[ALONE], 2),
+    }
 
 
 def main() -> None:

@@ -6,8 +6,10 @@ import asyncio
 import os
 import secrets
 import sys
+from pathlib import Path
 from typing import Final
 
+import psutil
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from workload import PARTITIONS, drop, make_topic
 
@@ -56,6 +58,21 @@ async def _warm_up(bootstrap: str) -> None:
         await consumer.stop()
         await producer.stop()
         await drop(bootstrap, topic)
+
+
+def compiler_s(bootstrap: str) -> float | None:
+    """Seconds of a processor that the optimising compiler (C2) of the broker that listens there has had so far; None where
+    that is no Java process of this machine.
+    """
+    port = int(bootstrap.rpartition(":")[2])
+    listening = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+    for pid in {one.pid for one in listening if one.laddr.port == port and one.pid is not None}:
+        threads = [
+            task for task in Path(f"/proc/{pid}/task").iterdir() if (task / "comm").read_text().startswith("C2 ")
+        ]
+        if threads:
+            return sum(int((task / "schedstat").read_text().split()[0]) for task in threads) / 1e9
+    return None
 
 
 async def _read(consumer: AIOKafkaConsumer) -> None:

@@ -23,6 +23,7 @@ TARGETS: Final[dict[str, tuple[str, float]]] = {
     "entered_p95_ms_at_5k": ("ms", 50),
     "time_exit_p99_ms": ("ms", 1_000),
     "noisy_p99_ratio": ("×", 1.2),
+    "crowd_p99_ratio": ("×", 0),
     "speed_at_1m_profiles_share": ("share", 0),
     "resident_mb_at_1m_profiles": ("MB", 0),
     "disk_mb_at_1m_profiles": ("MB", 0),
@@ -72,6 +73,8 @@ def _tails(found: Found) -> Iterator[tuple[str, Spread | None]]:
         yield "time_exit_p99_ms", found["time_exit"]["time_exit_ms"]["p99"]
     if "noisy" in found:
         yield "noisy_p99_ratio", _one(found["noisy"]["p99_ratio"])
+        if "crowd_p99_ratio" in found["noisy"]:
+            yield "crowd_p99_ratio", _one(found["noisy"]["crowd_p99_ratio"])
 
 
 def _latency(found: Found) -> Iterator[tuple[str, Spread | None]]:
